@@ -1,0 +1,1 @@
+"""Who is asking: authenticators, and where their keys come from."""

@@ -1,0 +1,235 @@
+"""The edge: a request that can be read in two ways is refused before any policy decides.
+
+Servers, apps and upstreams disagree about dot segments, encoded slashes, doubled headers and their like, and every
+such disagreement has been somebody's way around a policy. So the gate does not normalise: what has two readings is
+refused (400), and what has one goes on byte for byte. What a legitimate app may need is a named option of `Edge`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, unquote_to_bytes
+
+from .decision import Decision, Reason, deny
+from .request import Request, Scope
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+SINGLETONS: Final = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"proxy-authorization",
+        b"content-length",
+        b"content-type",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"origin",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"mcp-session-id",
+        b"mcp-method",
+        b"mcp-name",
+        b"mcp-protocol-version",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+    }
+)
+"""Headers that mean one thing and so may occur once. Gates add the headers that their authenticators read."""
+
+_ALNUM: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_PATH_BYTES: Final = _ALNUM + b"-._~!$&'()*+,;=:@%/"  # RFC 3986 pchar, and "/"
+_QUERY_BYTES: Final = _PATH_BYTES + b"?"
+_LAX_QUERY_BYTES: Final = _QUERY_BYTES + b"[]{}|^`"  # what browsers and HTTP clients send unencoded
+_NAME_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-!#$%&'*+.^`|~"  # RFC 9110 token, lower case as in ASGI
+_VALUE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))  # no controls
+_CONTROLS: Final = bytes(range(0x20)) + b"\x7f"
+
+# A path that needs no closer look: no percent sign, no ";", no empty segment, none that starts with a dot.
+_PLAIN_PATH: Final = re.compile(
+    rb"/(?:[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*/)*(?:[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*)?"
+).fullmatch
+_BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_DOUBLE_ENCODED: Final = re.compile(rb"%25[0-9A-Fa-f]{2}").search
+_ENCODED_SLASH: Final = re.compile(rb"%(?:2[Ff]|5[Cc])").search
+# DNS names, IPv4 and bracketed IPv6, with or without a port: narrower than RFC 3986, which allows what no name has.
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+_ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)(/.*)?", re.DOTALL).fullmatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What a request must look like to be judged at all. Every default refuses."""
+
+    methods: frozenset[str] = METHODS
+    """Methods that are let through to the policies; others are 405."""
+    allow_encoded_slash: bool = False
+    """`%2F` in a path. Rules and ASGI apps then read it as a slash."""
+    allow_empty_segments: bool = False
+    """`//` in a path."""
+    allow_path_parameters: bool = False
+    """`;` in a path."""
+    allow_double_encoding: bool = False
+    """`%25` followed by two hex digits in a path."""
+    allow_underscores: bool = False
+    """`_` in header names. Many servers take `x_user` for `x-user`."""
+    lax_query: bool = False
+    """The characters ``[]{}|^` `` unencoded in a query."""
+    max_target_bytes: int = 8 * 1024
+    max_headers: int = 100
+    max_header_bytes: int = 32 * 1024
+
+    def check(self, request: Request, singletons: frozenset[bytes] = SINGLETONS) -> Decision | None:
+        """The refusal, or None when the request has one reading. `singletons`: headers that may occur once."""
+        if request.method not in self.methods:
+            return deny(
+                "method not allowed",
+                status=405,
+                code="method_not_allowed",
+                reason=Reason.INTERNAL,
+                policy="edge",
+                headers=((b"allow", ", ".join(sorted(self.methods)).encode()),),
+            )
+        raw = request.raw_headers
+        if len(raw) > self.max_headers:
+            return _refuse(431, "request header fields too large", f"more than {self.max_headers} headers")
+        if len(request.raw_path) + len(request.query_string) > self.max_target_bytes:
+            return _refuse(414, "uri too long", f"more than {self.max_target_bytes} bytes")
+        names = [name for name, _ in raw]
+        values = [value for _, value in raw]
+        all_names, all_values = b"".join(names), b"".join(values)
+        if len(all_names) + len(all_values) > self.max_header_bytes:
+            return _refuse(431, "request header fields too large", f"more than {self.max_header_bytes} bytes")
+        if request.raw_path == b"*" and request.method == "OPTIONS":  # about the server, not about any resource
+            return deny("", status=204, code="options", reason=Reason.DIRECT_RESPONSE, policy="edge")
+        fault = (
+            self._headers(names, all_names, all_values, singletons)
+            or _framing(request)
+            or _host(request, names)
+            or self._path(request)
+            or self._query(request.query_string)
+        )
+        return None if fault is None else _refuse(400, f"invalid request: {fault}")
+
+    def _headers(
+        self, names: list[bytes], all_names: bytes, all_values: bytes, singletons: frozenset[bytes]
+    ) -> str | None:
+        strange = all_names.translate(None, _NAME_BYTES)
+        if strange and not (self.allow_underscores and not strange.translate(None, b"_")):
+            return (
+                "a header name is not a lower-case token"
+                if strange.translate(None, b"_")
+                else "a header name has an underscore"
+            )
+        if b"" in names:
+            return "a header name is empty"
+        if all_values.translate(None, _VALUE_BYTES):
+            return "a header value has a control character"
+        distinct = set(names)
+        if len(distinct) != len(names):
+            for name in distinct & singletons:
+                if names.count(name) > 1:
+                    return f"several {name.decode()} headers"
+        return None
+
+    def _path(self, request: Request) -> str | None:
+        raw = request.raw_path
+        if _PLAIN_PATH(raw) is None:
+            fault = self._close_look(raw)
+            if fault is not None:
+                return fault
+        path = request.path
+        if path != request.scope_path and path != request.root_path + request.scope_path:
+            # The app behind us routes on the one, the policies would judge the other.
+            return "path and raw_path differ"
+        return None
+
+    def _close_look(self, raw: bytes) -> str | None:
+        if not raw.startswith(b"/"):
+            return "the target does not start with a slash"
+        if raw.translate(None, _PATH_BYTES):
+            return "the path has a character that RFC 3986 does not allow there"
+        if _BAD_PERCENT(raw):
+            return "the path has a bad percent-encoding"
+        if not self.allow_double_encoding and _DOUBLE_ENCODED(raw):
+            return "the path is percent-encoded twice"
+        encoded = _ENCODED_SLASH(raw)
+        if encoded and not (self.allow_encoded_slash and b"%5c" not in raw.lower()):
+            return "the path has an encoded slash"
+        if not self.allow_path_parameters and b";" in raw:
+            return "the path has a semicolon"
+        decoded = unquote_to_bytes(raw)
+        if len(decoded.translate(None, _CONTROLS)) != len(decoded):
+            return "the path has an encoded control character"
+        try:
+            text = decoded.decode("utf-8")
+        except UnicodeDecodeError:
+            return "the path is not UTF-8"
+        segments = text[1:].split("/")
+        if any(segment.partition(";")[0] in (".", "..") for segment in segments):
+            return "the path has a dot segment"
+        if not self.allow_empty_segments and "" in segments[:-1]:
+            return "the path has an empty segment"
+        return None
+
+    def _query(self, query: bytes) -> str | None:
+        if not query:
+            return None
+        if query.translate(None, _LAX_QUERY_BYTES if self.lax_query else _QUERY_BYTES):
+            return "the query has a character that RFC 3986 does not allow there"
+        if _BAD_PERCENT(query):
+            return "the query has a bad percent-encoding"
+        return None
+
+
+def _refuse(status: int, message: str, detail: str = "") -> Decision:
+    return deny(
+        message, status=status, code="invalid_request", reason=Reason.INVALID_REQUEST, detail=detail, policy="edge"
+    )
+
+
+def _framing(request: Request) -> str | None:
+    """Where a body ends must be said once. (That each of these occurs once has been seen to.)"""
+    length = coding = None
+    for name, value in request.raw_headers:
+        if name == b"content-length":
+            length = value
+        elif name == b"transfer-encoding":
+            coding = value
+    if coding is not None:
+        if length is not None:
+            return "content-length and transfer-encoding"
+        if coding.lower() != b"chunked" or request.http_version == "1.0":
+            return "a transfer-encoding other than chunked"
+    elif length is not None and not (length.isdigit() and len(length) <= 18):
+        return "content-length is not a number"
+    return None
+
+
+def _host(request: Request, names: list[bytes]) -> str | None:
+    hosts = names.count(b"host")
+    if hosts == 0:
+        return None if request.http_version == "1.0" else "no host header"
+    if hosts > 1:  # whatever the singletons are
+        return "several host headers"
+    if _HOST(request.raw_headers[names.index(b"host")][1]) is None:
+        return "the host header is not a host name with an optional port"
+    return None
+
+
+def origin_form(scope: Scope) -> Scope:
+    """The scope with an absolute-form target (`GET http://host/path`) brought to origin-form, when it names the very
+    host and scheme that the request was sent to; any other scope as it is, for `Edge.check` to refuse."""
+    path = scope.get("path") or ""
+    if path.startswith("/"):
+        return scope
+    raw = scope.get("raw_path")
+    match = _ABSOLUTE(path if raw is None else raw.decode("latin-1"))
+    if match is None or match[1] != scope.get("scheme", "http"):
+        return scope
+    hosts = [value for name, value in scope.get("headers") or () if name == b"host"]
+    if len(hosts) != 1 or match[2].lower() != hosts[0].decode("latin-1").lower():
+        return scope
+    target = match[3] or "/"
+    return {**scope, "path": unquote(target), "raw_path": target.encode("latin-1")}

@@ -1,0 +1,276 @@
+"""Gate: the only evaluator of policies, as an ASGI middleware.
+
+Inside a Gate the order is fixed, however its policies were written down: observers outermost, then authenticators,
+then authorizers, then the app. Nothing reaches the app without an explicit allow: what raises, abstains or returns
+nonsense has denied.
+"""
+
+from collections.abc import Generator, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Final, Literal, TypeVar, get_args
+
+from .auth.location import Header, Location, Query
+from .decision import Decision, allow, policy_error
+from .edge import SINGLETONS, Edge, origin_form
+from .errors import ConfigurationError, UnknownScopeError, describe
+from .policy import Authenticator, Authorizer, Observer, Shadow, ask
+from .record import SCOPE_KEY, Record, record_of
+from .request import Request, Scope, authenticated
+from .respond import ASGIApp, Message, Receive, Send, respond
+
+Mode = Literal["strict", "optional", "permissive"]
+
+_OPEN: Final = allow(policy="gate")  # nothing was against it
+
+_Verdict = tuple[Decision, Location | None]
+_P = TypeVar("_P")
+
+
+class Gate:
+    """Wraps an ASGI app: http and websocket requests reach it only when the policies say yes.
+
+    `authenticate`: the first that recognises a credential answers. `authorize`: all of them must allow. `observe`: told
+    of every request, refused ones too. `mode`, of the authenticators: `strict` wants a credential; `optional` lets a
+    request without one pass as anonymous; `permissive` lets a bad one pass too, unauthenticated. `edge`: what a
+    request must look like to be judged.
+
+    A policy in the wrong slot is a `TypeError`; no policy and no observer at all is a `ConfigurationError`. Without an
+    app a Gate can only `explain`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp | None = None,
+        *,
+        authenticate: Sequence[Authenticator] = (),
+        authorize: Sequence[Authorizer] = (),
+        observe: Sequence[Observer] = (),
+        mode: Mode = "strict",
+        edge: Edge | None = None,
+    ) -> None:
+        self.app = app
+        self.authenticate = slot("authenticate", authenticate, Authenticator)
+        self.authorize = slot("authorize", authorize, Authorizer)
+        self.observe = slot("observe", observe, Observer)
+        if not (self.authenticate or self.authorize or self.observe):
+            raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
+        if mode not in get_args(Mode):
+            raise ConfigurationError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
+        self.mode = mode
+        self.edge = edge or Edge()
+        locations = [policy.location for policy in self.authenticate]
+        self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
+        self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if self.app is None:
+            raise ConfigurationError("this Gate has no app to call: it can only explain")
+        if kind == "lifespan":  # no request: start-up and shutdown of the app
+            await self.app(scope, receive, send)
+            return
+        if kind != "http" and kind != "websocket":
+            raise UnknownScopeError(f"ASGI scope type {kind!r} is refused")
+        outer = record_of(scope)
+        if outer is not None:
+            await self._pass(outer, scope, receive, send)
+            return
+        scope = origin_form(scope)
+        record = Record(Request(scope))
+        try:
+            await self._pass(record, scope, receive, _recording(record, send))
+        except BaseException as exc:
+            record.fail(f"request failed: {describe(exc)}", None)
+            raise
+        finally:
+            record.finish()
+
+    async def _pass(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        onward: Scope | None = None
+        try:
+            record.observe(self.observe)
+            decision, location = await self._decide(record, scope)
+            if decision.effect == "allow":
+                onward = _onward(record, scope, location)
+        except Exception as exc:
+            onward, decision = None, policy_error("gate", exc)
+        if onward is not None:
+            await self.app(onward, receive, send)
+            return
+        record.refuse(decision)
+        await respond(decision, scope, send)
+
+    async def _decide(self, record: Record, scope: Scope) -> _Verdict:
+        record.redacted_parameters |= self._redacted
+        request = record.view
+        if not (request is record.request and record.edge is None) and not _same(request, scope):
+            # Something between the Gates has changed the request: judge what the app will see.
+            request = Request(scope, now=request.now, principals=request.principals, call=request.call)
+            record.view = request
+            record.edge = None
+        if record.edge != self.edge:
+            refusal = self.edge.check(request, self._singletons)
+            if refusal is not None:
+                record.trail.append(refusal)
+                return refusal, None
+            record.edge = self.edge
+        steps = self._evaluate(request, record.trail, self.authenticate)
+        try:
+            waiting = next(steps)
+            while True:
+                fault: Exception | None = None
+                try:
+                    await waiting.prepare(request)
+                except Exception as exc:
+                    fault = exc
+                waiting = steps.send(fault)
+        except StopIteration as stop:
+            verdict: _Verdict = stop.value
+            return verdict
+
+    # The evaluator yields each policy that wants to wait, and is sent what went wrong with the waiting, or None: so the
+    # request path, which waits, and `explain`, which does not, run the same code.
+    def _evaluate(
+        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
+    ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
+        """Ask the policies in order. Returns the Decision that stands, an allow or the denial that ended it, and the
+        location whose credential was accepted."""
+        location = None
+        if authenticators:
+            decision, location = yield from self._recognise(request, trail, authenticators)
+            if decision.effect != "allow":
+                return decision, None
+        for policy in self.authorize:
+            fault = (yield policy) if policy.prepares else None
+            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            if isinstance(policy, Shadow):
+                trail.append(replace(decision, enforced=False))
+                continue
+            if decision.effect == "abstain":
+                decision = policy_error(policy.name, "abstained as an authorizer")
+            trail.append(decision)
+            if decision.effect != "allow":
+                return decision, None
+        return _OPEN, location
+
+    def _recognise(
+        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
+    ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
+        """The first authenticator that recognises a credential answers; the mode says what it means if none does."""
+        missing: Decision | None = None
+        unclaimed: Decision | None = None  # a credential was there, and nobody knew it
+        for policy in authenticators:
+            fault = (yield policy) if policy.prepares else None
+            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            if decision.effect == "abstain":
+                if decision.code == "missing_credential":
+                    missing = decision if missing is None else missing
+                else:
+                    unclaimed = decision if unclaimed is None else unclaimed
+                continue
+            if decision.effect == "allow":
+                if decision.principal is not None:
+                    trail.append(decision)
+                    authenticated(request, decision.principal)
+                    return decision, policy.location
+                decision = policy_error(policy.name, "allowed without a principal")
+            return self._no(decision, trail)
+        if unclaimed is not None:
+            return self._no(replace(unclaimed, effect="deny"), trail)
+        assert missing is not None  # there is at least one authenticator
+        if self.mode != "strict":
+            return _OPEN, None
+        return self._no(replace(missing, effect="deny"), trail)
+
+    def _no(self, decision: Decision, trail: list[Decision]) -> _Verdict:
+        """A bad credential is a denial, except in permissive mode; a policy that could not tell always is one."""
+        if self.mode == "permissive" and decision.status == 401:
+            trail.append(replace(decision, enforced=False))
+            return _OPEN, None
+        trail.append(decision)
+        return decision, None
+
+    def explain(self, request: Request) -> list[Decision]:
+        """The decisions that this Gate comes to about a request, in order, up to the first denial; no app is called.
+
+        Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
+        or `jwt=`) goes to the authorizers at once.
+        """
+        refusal = self.edge.check(request, self._singletons)
+        if refusal is not None:
+            return [refusal]
+        trail: list[Decision] = []
+        steps = self._evaluate(copy(request), trail, () if request.principals else self.authenticate)
+        try:
+            next(steps)
+            while True:
+                steps.send(None)
+        except StopIteration:
+            return trail
+
+    def __repr__(self) -> str:
+        slots = ("authenticate", "authorize", "observe")
+        parts = [f"{name}={[*getattr(self, name)]!r}" for name in slots if getattr(self, name)]
+        return f"Gate({', '.join(parts)}, mode={self.mode!r})"
+
+
+def slot(name: str, policies: Sequence[_P], kind: type) -> tuple[_P, ...]:
+    """The policies of one slot, each of them of its kind; a `TypeError` says what is in the wrong one."""
+    for policy in policies:
+        if not isinstance(policy, kind):
+            hint = (
+                " (make an Authorizer of a function with @authorizer)"
+                if kind is Authorizer and callable(policy)
+                else ""
+            )
+            raise TypeError(f"{name} takes {kind.__name__}s, not {policy!r}{hint}")
+    return tuple(policies)
+
+
+def _same(view: Request, scope: Scope) -> bool:
+    """Whether a view still shows what the scope says."""
+    raw_path = scope.get("raw_path")
+    return (
+        view.scope_path == scope.get("path")
+        and (raw_path is None or raw_path == view.raw_path)
+        and view.query_string == scope.get("query_string", b"")
+        and view.method == scope.get("method", "GET")
+        and view.root_path == scope.get("root_path", "")
+        and view.raw_headers == tuple(scope.get("headers") or ())
+    )
+
+
+def _onward(record: Record, scope: Scope, location: Location | None) -> Scope:
+    """The scope for the app: the headers that were judged, without the credential that was accepted."""
+    headers = list(record.view.raw_headers)
+    onward = {**scope, SCOPE_KEY: record}
+    if location is not None:
+        headers, onward["query_string"] = location.remove(headers, record.view.query_string)
+    onward["headers"] = headers
+    return onward
+
+
+def _recording(record: Record, send: Send) -> Send:
+    """The one send wrapper of a request: notes status and size, and ends the Record with the response's last byte."""
+
+    async def recording(message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            record.bytes_sent += len(message.get("body", b""))
+            await send(message)
+            if not message.get("more_body", False):
+                record.finish()
+            return
+        if kind == "http.response.start" or kind == "websocket.http.response.start":
+            record.status = message["status"]
+        elif kind == "websocket.accept":
+            record.status = 101
+        elif kind == "websocket.send":
+            record.bytes_sent += len(message.get("bytes") or message.get("text") or b"")
+        elif kind == "websocket.close" and record.status is None:
+            record.status = 403  # what servers make of a close before accept
+        await send(message)
+
+    return recording

@@ -1,0 +1,46 @@
+"""One middleware per kind, for those who stack them: each is a Gate with one policy or one observer.
+
+Stacked ones share one Record, so it does not matter which of them is outermost; a refusal is seen by every observer
+that stands outside of what refused it.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from .auth.api_key import APIKeyAuth
+from .auth.keys import Key, KeyStore
+from .auth.location import BEARER, Location
+from .edge import Edge
+from .gate import Gate, Mode
+from .observe.access_log import AccessLog, Format, Sink
+from .respond import ASGIApp
+from .secret import Secret
+
+
+class APIKeyMiddleware(Gate):
+    """`Gate(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: KeyStore | Mapping[str, str | Secret] | Iterable[str | Secret | Key],
+        *,
+        location: Location = BEARER,
+        mode: Mode = "strict",
+        edge: Edge | None = None,
+    ) -> None:
+        super().__init__(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)
+
+
+class AccessLogMiddleware(Gate):
+    """`Gate(app, observe=[AccessLog(sink, format=format)], edge=edge)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sink: Sink | logging.Logger | None = None,
+        *,
+        format: Format = "text",
+        edge: Edge | None = None,
+    ) -> None:
+        super().__init__(app, observe=[AccessLog(sink, format=format)], edge=edge)

@@ -1,0 +1,1 @@
+"""What happened: observers that write Records down."""

@@ -1,0 +1,183 @@
+"""AccessLog: one line per request, when its response is over; keys, order and texts as agentgateway writes them.
+
+A line is one line whatever bytes the client sent, and holds no credential: headers and bodies are never logged, and
+query parameters that carry credentials are shown as `<redacted>`. It differs from agentgateway's where that one can be
+misread: values are quoted when they need it, and microseconds have six digits.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, get_args
+from urllib.parse import unquote_to_bytes
+
+from ..errors import ConfigurationError
+from ..policy import Observer
+from ..record import Record
+from .line_writer import LineWriter
+
+Format = Literal["text", "json"]
+Sink = Callable[[str], object]
+
+MAX_VALUE: Final = 1024  # characters of one value; what a client sends must not make a log line of any size
+
+SENSITIVE_PARAMETERS: Final = frozenset(
+    {
+        *(
+            "access_token",
+            "api-key",
+            "api_key",
+            "apikey",
+            "auth",
+            "authorization",
+            "client_secret",
+            "code",
+            "credential",
+        ),
+        *(
+            "id_token",
+            "jwt",
+            "key",
+            "passwd",
+            "password",
+            "refresh_token",
+            "secret",
+            "sig",
+            "signature",
+            "token",
+            "x-api-key",
+        ),
+    }
+)
+"""Query parameters whose values are never logged, besides those that a Gate reads credentials from."""
+
+_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # logfmt: visible ASCII but for `"` and `=`
+
+
+class AccessLog(Observer):
+    """Writes the access log: `format` is `text` (logfmt) or `json`, one object a line.
+
+    `sink` takes the lines: None for standard output, written by a thread of its own so that a slow terminal or pipe
+    does not stop the event loop; a `logging.Logger`, at INFO; or any callable that takes one line, without its end.
+    """
+
+    def __init__(self, sink: "Sink | logging.Logger | None" = None, *, format: Format = "text") -> None:
+        if format not in get_args(Format):
+            raise ConfigurationError(f"format is one of {', '.join(get_args(Format))}, not {format!r}")
+        self.format = format
+        self._render = _text if format == "text" else _json
+        self._write: Sink
+        if sink is None:
+            self._write = LineWriter()
+        elif isinstance(sink, logging.Logger):
+            self._write = sink.info
+        elif callable(sink):
+            self._write = sink
+        else:
+            raise TypeError(f"a sink is a Logger or a callable that takes a line, not {sink!r}")
+
+    def end(self, token: Any, record: Record) -> None:
+        self._write(self._render(record))
+
+    def __repr__(self) -> str:
+        return f"AccessLog(format={self.format!r})"
+
+
+def fields(record: Record) -> Iterator[tuple[str, str | int]]:
+    """The access log's fields of a finished Record, in their order; what is not known is left out."""
+    request = record.request
+    if record.route:
+        yield "route", record.route
+    if record.endpoint:
+        yield "endpoint", record.endpoint
+    if request.peer:
+        host, port = request.peer[0], request.peer[1]
+        yield "src.addr", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    yield "http.method", request.method
+    if request.authority:
+        yield "http.host", request.authority
+    yield "http.path", _path(record)
+    yield "http.version", "HTTP/" + (f"{v}.0" if len(v := request.http_version) == 1 else v)
+    if record.status is not None:
+        yield "http.status", record.status
+    if record.protocol:
+        yield "protocol", record.protocol
+    if record.error:
+        yield "error", record.error
+    if record.reason:
+        yield "reason", record.reason.value
+    yield "duration", f"{int((record.duration or 0) * 1000)}ms"
+    principal = record.principal
+    if principal is not None:
+        yield "principal", principal.id
+    refusal = record.refusal
+    if refusal is not None:
+        if refusal.rule:
+            yield "rule", refusal.rule
+        if refusal.detail:
+            yield "detail", refusal.detail
+
+
+def _path(record: Record) -> str:
+    """Path and query as they were sent, the values of sensitive parameters hidden."""
+    request = record.request
+    path = request.raw_path.decode("latin-1")
+    if not request.query_string:
+        return path
+    sensitive = SENSITIVE_PARAMETERS | record.redacted_parameters
+    parts = request.query_string.split(b"&")
+    return f"{path}?{'&'.join(_redacted(part, sensitive) for part in parts)}"
+
+
+def _redacted(part: bytes, sensitive: frozenset[str]) -> str:
+    name, equals, _ = part.partition(b"=")
+    decoded = unquote_to_bytes(name.replace(b"+", b" ")).decode("latin-1").strip().lower()
+    return f"{name.decode('latin-1')}=<redacted>" if equals and decoded in sensitive else part.decode("latin-1")
+
+
+def _text(record: Record) -> str:
+    pairs = [
+        f"{key}={value if value.__class__ is int else _quoted(value, key == 'error')}"  # type: ignore[arg-type]
+        for key, value in fields(record)
+    ]
+    return f"{_timestamp()}\tinfo\trequest {' '.join(pairs)}"
+
+
+def _quoted(value: str, always: bool) -> str:
+    if not always and len(value) <= MAX_VALUE and _BARE(value):
+        return value
+    return json.dumps(_capped(value))  # ASCII only: no control, no line separator, no lone surrogate gets through
+
+
+def _json(record: Record) -> str:
+    line: dict[str, str | int] = {"level": "info", "time": _timestamp(), "scope": "request"}
+    for key, value in fields(record):
+        line[key] = value if isinstance(value, int) else _capped(value)
+    return json.dumps(line)
+
+
+def _capped(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + "..."
+
+
+class _Clock:
+    """The time of now as `2026-08-06T21:10:58.810727Z`. The second's text is kept: it is most of the work."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        microseconds = time.time_ns() // 1000
+        second = microseconds // 1_000_000
+        text = self._text
+        if second != self._second:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            # Another thread may come between these two; each of them would then only write the same again.
+            self._text, self._second = text, second
+        return f"{text}{microseconds % 1_000_000:06}Z"
+
+
+_timestamp: Final = _Clock()

@@ -1,0 +1,200 @@
+"""Policies: what answers (Authenticator, Authorizer), what is told (Observer), and how answers are combined.
+
+A policy decides without I/O: `check` is pure, and `prepare` is the only place where it may wait. It never writes a
+response, and never learns what comes after it.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from .decision import Decision, policy_error
+from .request import Request
+
+if TYPE_CHECKING:
+    from .auth.location import Location
+    from .record import Record
+
+
+class _Policy(ABC):
+    prepares: bool = False
+    """Whether `prepare` has anything to do; the Gate does not call it otherwise. True for a class that defines one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "prepare" in vars(cls) and "prepares" not in vars(cls):
+            cls.prepares = True
+
+    @property
+    def name(self) -> str:
+        """What the trail and the log call this policy."""
+        return type(self).__name__
+
+    async def prepare(self, request: Request) -> None:  # noqa: B027  (most have nothing to wait for)
+        """Wait for what `check` will need (a key store, a rate-limit store). An error here is a denial."""
+
+    @abstractmethod
+    def check(self, request: Request) -> Decision:
+        """Decide. Pure: no I/O, no clock but `request.now`. An error, or anything but a Decision, is a denial."""
+
+
+class Authenticator(_Policy):
+    """Says who is asking: `allow(principal)`, `deny(...)` for a bad credential, `abstain()` when there is none of its
+    kind."""
+
+    location: "Location | None" = None
+    """Where its credential is read; an accepted one is removed from there before the request goes on."""
+
+
+class Authorizer(_Policy):
+    """Says whether they may: `allow()` or `deny(...)`."""
+
+
+class Observer(ABC):
+    """Is told when a request starts and when it is over. Its errors are counted and logged; they decide nothing."""
+
+    def start(self, request: Request) -> Any:  # noqa: B027  (most need only the end)
+        """The request has come in. What this returns is handed to `end`."""
+
+    @abstractmethod
+    def end(self, token: Any, record: "Record") -> None:
+        """The response is over (its last byte sent, or the client gone): here is everything known about it."""
+
+
+def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
+    """The policy's Decision, named; a denial when it raises or returns something else."""
+    try:
+        decision = policy.check(request)
+        if not isinstance(decision, Decision):
+            return policy_error(policy.name, f"returned {type(decision).__name__}, not a Decision")
+        return decision if decision.policy is not None else replace(decision, policy=policy.name)
+    except Exception as exc:
+        return policy_error(type(policy).__name__, exc)
+
+
+# -- functions as policies -------------------------------------------------------------------------------------------
+
+
+@final
+class _Function(Authorizer):
+    def __init__(self, function: Callable[[Request], Decision]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    @property
+    def name(self) -> str:
+        return self._function.__name__
+
+    def check(self, request: Request) -> Decision:
+        return self._function(request)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def authorizer(function: Callable[[Request], Decision]) -> Authorizer:
+    """Make an Authorizer of a function from Request to Decision: `@authorizer def office_hours(request): ...`.
+
+    A coroutine function is a `TypeError`: what must wait belongs in `Authorizer.prepare`.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"@authorizer takes a plain function, not {function!r}; put waiting into Authorizer.prepare")
+    return _Function(function)
+
+
+# -- combinators -----------------------------------------------------------------------------------------------------
+
+
+class _Combined(Authorizer):
+    word: ClassVar[str]
+
+    def __init__(self, policies: Sequence[Authorizer]) -> None:
+        if not policies:
+            raise TypeError(f"{self.word}() takes at least one Authorizer")
+        for policy in policies:
+            if not isinstance(policy, Authorizer) or isinstance(policy, Shadow):
+                raise TypeError(f"{self.word}() takes Authorizers that are enforced, not {policy!r}")
+        self.policies = tuple(policies)
+        self.prepares = any(policy.prepares for policy in self.policies)
+
+    @property
+    def name(self) -> str:
+        return f"{self.word}({', '.join(policy.name for policy in self.policies)})"
+
+    async def prepare(self, request: Request) -> None:
+        for policy in self.policies:
+            if policy.prepares:
+                await policy.prepare(request)
+
+    def __repr__(self) -> str:
+        return f"{self.word}({', '.join(map(repr, self.policies))})"
+
+
+class _AnyOf(_Combined):
+    word = "any_of"
+
+    def check(self, request: Request) -> Decision:
+        answers = []
+        for policy in self.policies:
+            answers.append(_yes_or_no(policy, request))
+            if answers[-1].effect == "allow":
+                return answers[-1]
+        return answers[0]
+
+
+class _AllOf(_Combined):
+    word = "all_of"
+
+    def check(self, request: Request) -> Decision:
+        for policy in self.policies:
+            decision = _yes_or_no(policy, request)
+            if decision.effect != "allow":
+                return decision
+        return decision
+
+
+def _yes_or_no(policy: Authorizer, request: Request) -> Decision:
+    decision = ask(policy, request)
+    return policy_error(policy.name, "abstained as an authorizer") if decision.effect == "abstain" else decision
+
+
+def any_of(*policies: Authorizer) -> Authorizer:
+    """Allow if one of them allows; else the first one's denial. One that fails counts as a no. All are prepared."""
+    return _AnyOf(policies)
+
+
+def all_of(*policies: Authorizer) -> Authorizer:
+    """Allow if every one of them allows; else the first denial."""
+    return _AllOf(policies)
+
+
+@final
+class Shadow(Authorizer):
+    """See `shadow`."""
+
+    def __init__(self, policy: Authorizer) -> None:
+        if not isinstance(policy, Authorizer) or isinstance(policy, Shadow):
+            raise TypeError(f"shadow() takes an Authorizer, not {policy!r}")
+        self.policy = policy
+        self.prepares = policy.prepares
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    async def prepare(self, request: Request) -> None:
+        await self.policy.prepare(request)
+
+    def check(self, request: Request) -> Decision:
+        return replace(_yes_or_no(self.policy, request), enforced=False)
+
+    def __repr__(self) -> str:
+        return f"shadow({self.policy!r})"
+
+
+def shadow(policy: Authorizer) -> Authorizer:
+    """Ask the policy and record its answer in the trail, marked `enforced=False`, but let nothing depend on it: a way
+    to watch a new rule on real traffic before it decides."""
+    return Shadow(policy)

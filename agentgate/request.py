@@ -1,0 +1,304 @@
+"""Request, Call, Principal: what a policy may ask about one request.
+
+A Request is a view over one ASGI scope. It is cheap to make, decodes nothing before it is asked, and never reads the
+body. It trusts nothing that the client says about itself: the peer is the socket's, the host is only a name.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+Scope = MutableMapping[str, Any]
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+HeadersInit = Mapping[str, str] | Iterable[tuple[str, str]]
+
+API_KEY: Final = "apiKey"
+JWT: Final = "jwt"
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_PATH_SAFE: Final = "/-._~!$&'()*+,;=:@%"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking: an `id` that is safe to log, and what is known about them.
+
+    `source` says which kind of credential proved it (`apiKey`, `jwt`, or a name of your own); `attributes` are the
+    key's metadata or the token's claims.
+    """
+
+    id: str
+    source: str = "custom"
+    attributes: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The agent-level action inside a request: which protocol, which method, and the one thing it names."""
+
+    protocol: str
+    method: str
+    tool: str | None = None
+    prompt: str | None = None
+    resource: str | None = None
+    model: str | None = None
+    task: str | None = None
+    target: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
+
+
+class Headers(Mapping[str, str]):
+    """Request headers by name, whatever its case. A repeated header is all its values joined by `, `, never just one
+    of them: a rule cannot be made to look at one value while the app reads another."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self._raw = raw
+
+    def getlist(self, name: str) -> list[str]:
+        """Every value of the header, in order; empty when it is absent."""
+        wanted = name.lower().encode("latin-1", "replace")
+        return [value.decode("latin-1") for key, value in self._raw if key == wanted]
+
+    def __getitem__(self, name: str) -> str:
+        values = self.getlist(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key.decode("latin-1") for key, _ in self._raw))
+
+    def __len__(self) -> int:
+        return len({key for key, _ in self._raw})
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"  # names only: values may be credentials
+
+
+class Request:
+    """One request, http or websocket, as policies see it. Build one for a test with `Request.http(...)`,
+    `Request.tool(...)` and the other builders."""
+
+    __slots__ = (
+        "_call",
+        "_headers",
+        "_host",
+        "_path",
+        "_principals",
+        "_query",
+        "http_version",
+        "method",
+        "now",
+        "peer",
+        "query_string",
+        "raw_headers",
+        "raw_path",
+        "root_path",
+        "scheme",
+        "scope_path",
+        "type",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        now: float | None = None,
+        principals: tuple[Principal, ...] = (),
+        call: Call | None = None,
+    ) -> None:
+        get = scope.get
+        self.type: str = get("type", "http")
+        self.method: str = get("method") or "GET"  # a websocket scope has none: its handshake is a GET
+        self.scheme: str = get("scheme") or "http"
+        self.http_version: str = get("http_version") or "1.1"
+        self.scope_path: str = get("path") or ""
+        self.root_path: str = get("root_path") or ""
+        raw_path = get("raw_path")
+        if raw_path is None:  # ASGI makes it optional
+            raw_path = quote(self.scope_path, safe=_PATH_SAFE, errors="replace").encode()
+        elif b"?" in raw_path:  # some test clients leave the query in it
+            raw_path = raw_path.partition(b"?")[0]
+        self.raw_path: bytes = raw_path
+        self.query_string: bytes = get("query_string") or b""
+        # An immutable copy: uvicorn with httptools appends request trailers to the list it handed out.
+        self.raw_headers: RawHeaders = tuple(get("headers") or ())
+        self.peer: tuple[str, int] | None = get("client")
+        self.now: float = time.time() if now is None else now
+        self._principals = principals
+        self._call = call
+        self._path: str | None = None
+        self._host: str | None = None
+        self._headers: Headers | None = None
+        self._query: Mapping[str, tuple[str, ...]] | None = None
+
+    # -- what was asked ------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The full path as the client sent it, percent-decoded once, with no query: what an ASGI app routes on."""
+        if self._path is None:
+            raw = self.raw_path
+            self._path = (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "replace")
+        return self._path
+
+    @property
+    def target(self) -> bytes:
+        """Path and query, byte for byte as they came."""
+        return self.raw_path + b"?" + self.query_string if self.query_string else self.raw_path
+
+    @property
+    def authority(self) -> str:
+        """The Host header as sent, port included; empty when there is none."""
+        return next((value.decode("latin-1") for name, value in self.raw_headers if name == b"host"), "")
+
+    @property
+    def host(self) -> str:
+        """The host name asked for: lower case, without port and without a trailing dot."""
+        if self._host is None:
+            name = self.authority.lower()
+            if not name.endswith("]"):  # an IPv6 literal without port ends in its bracket
+                name = name.rpartition(":")[0] if ":" in name else name
+            self._host = name.removesuffix(".")
+        return self._host
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, by name."""
+        if self._headers is None:
+            self._headers = Headers(self.raw_headers)
+        return self._headers
+
+    @property
+    def query(self) -> Mapping[str, tuple[str, ...]]:
+        """Query parameters, decoded: every value of each name, in order."""
+        if self._query is None:
+            query: dict[str, tuple[str, ...]] = {}
+            for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
+                query[name] = (*query.get(name, ()), value)
+            self._query = MappingProxyType(query)
+        return self._query
+
+    @property
+    def call(self) -> Call | None:
+        """The agent-level action inside the request, where its protocol is known."""
+        return self._call
+
+    # -- who is asking -------------------------------------------------------------------------------------------
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who is asking, as proved by the innermost authenticator so far; None for an anonymous caller."""
+        return self._principals[-1] if self._principals else None
+
+    @property
+    def principals(self) -> tuple[Principal, ...]:
+        """Everybody that nested Gates have authenticated, outermost first."""
+        return self._principals
+
+    @property
+    def api_key(self) -> Mapping[str, Any] | None:
+        """The metadata of the accepted API key; None when there was none."""
+        return self._attributes(API_KEY)
+
+    @property
+    def jwt(self) -> Mapping[str, Any] | None:
+        """The claims of the verified token; None when there was none."""
+        return self._attributes(JWT)
+
+    def _attributes(self, source: str) -> Mapping[str, Any] | None:
+        return next((p.attributes for p in reversed(self._principals) if p.source == source), None)
+
+    def __repr__(self) -> str:
+        what = f"{self.method} {self.path}" if self._call is None else f"{self._call.protocol} {self._call.method}"
+        return f"<Request {what}>"
+
+    # -- builders: one request for a test or for `explain` -------------------------------------------------------
+
+    @classmethod
+    def http(
+        cls,
+        method: str = "GET",
+        target: str = "/",
+        *,
+        headers: HeadersInit = (),
+        host: str = "localhost",
+        client: tuple[str, int] | None = ("127.0.0.1", 50000),
+        api_key: Mapping[str, Any] | None = None,
+        jwt: Mapping[str, Any] | None = None,
+        now: float | None = None,
+        call: Call | None = None,
+        type: str = "http",
+    ) -> "Request":
+        """A request as a client would send it: `target` is path and query. `api_key` (metadata) and `jwt` (claims)
+        say that the caller has been authenticated already."""
+        path, _, query = target.partition("?")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+        if not any(name == b"host" for name, _ in raw):
+            raw.insert(0, (b"host", host.encode()))
+        principals = []
+        if api_key is not None:
+            principals.append(Principal(str(api_key.get("name", "test")), API_KEY, MappingProxyType(dict(api_key))))
+        if jwt is not None:
+            principals.append(Principal(str(jwt.get("sub", "test")), JWT, MappingProxyType(dict(jwt))))
+        scope = {
+            "type": type,
+            "method": method,
+            "path": unquote_to_bytes(path).decode("utf-8", "replace"),
+            "raw_path": path.encode("utf-8"),
+            "query_string": query.encode("utf-8"),
+            "headers": raw,
+            "client": client,
+        }
+        return cls(scope, now=now, principals=tuple(principals), call=call)
+
+    @classmethod
+    def websocket(cls, target: str = "/", **options: Any) -> "Request":
+        """A websocket handshake; options as for `http`."""
+        return cls.http("GET", target, type="websocket", **options)
+
+    @classmethod
+    def tool(
+        cls, name: str, arguments: Mapping[str, Any] = _NOTHING, *, server: str | None = None, **options: Any
+    ) -> "Request":
+        """An MCP `tools/call`; `server` is the federated target. Other options as for `http`."""
+        return cls._mcp(Call("mcp", "tools/call", tool=name, arguments=arguments, target=server), options)
+
+    @classmethod
+    def prompt(
+        cls, name: str, arguments: Mapping[str, Any] = _NOTHING, *, server: str | None = None, **options: Any
+    ) -> "Request":
+        """An MCP `prompts/get`."""
+        return cls._mcp(Call("mcp", "prompts/get", prompt=name, arguments=arguments, target=server), options)
+
+    @classmethod
+    def resource(cls, uri: str, *, server: str | None = None, **options: Any) -> "Request":
+        """An MCP `resources/read`."""
+        return cls._mcp(Call("mcp", "resources/read", resource=uri, target=server), options)
+
+    @classmethod
+    def model(cls, name: str, **options: Any) -> "Request":
+        """A chat completion asked of the model `name`."""
+        return cls.http(
+            "POST", options.pop("target", "/v1/chat/completions"), call=Call("llm", "chat", model=name), **options
+        )
+
+    @classmethod
+    def message(cls, *, task: str | None = None, **options: Any) -> "Request":
+        """An A2A `SendMessage`, to `task` when one goes on."""
+        return cls.http("POST", options.pop("target", "/"), call=Call("a2a", "SendMessage", task=task), **options)
+
+    @classmethod
+    def _mcp(cls, call: Call, options: dict[str, Any]) -> "Request":
+        return cls.http("POST", options.pop("target", "/mcp"), call=call, **options)
+
+
+def authenticated(request: Request, principal: Principal) -> None:
+    """Note on the view that `principal` has been proved. The Gate's alone to call."""
+    request._principals = (*request._principals, principal)

@@ -1,0 +1,31 @@
+"""The one place that turns a Decision into bytes: text for HTTP, a refused handshake for a websocket."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .decision import Decision
+from .request import Scope
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+
+
+async def respond(decision: Decision, scope: Scope, send: Send) -> None:
+    """Send the decision's status, headers and message. A websocket is refused before it is accepted: with an HTTP
+    response where the server can (ASGI's denial extension), else by closing it with 1008, which clients see as 403."""
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": decision.message[:120]})
+            return
+        prefix = "websocket.http.response"
+    body = decision.message.encode()
+    headers = [*decision.headers]
+    if decision.status != 204:
+        headers += [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": f"{prefix}.start", "status": decision.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": b"" if scope.get("method") == "HEAD" else body})
