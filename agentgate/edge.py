@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from .decision import Decision, Reason, deny
-from .request import Request, Scope
+from .request import RawHeaders, Request, Scope
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -42,8 +42,8 @@ _ALNUM: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 _PATH_BYTES: Final = _ALNUM + b"-._~!$&'()*+,;=:@%/"  # RFC 3986 pchar, and "/"
 _QUERY_BYTES: Final = _PATH_BYTES + b"?"
 _LAX_QUERY_BYTES: Final = _QUERY_BYTES + b"[]{}|^`"  # what browsers and HTTP clients send unencoded
-_NAME_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-!#$%&'*+.^`|~"  # RFC 9110 token, lower case as in ASGI
-_VALUE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))  # no controls
+NAME_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-!#$%&'*+.^`|~"  # RFC 9110 token, lower case as in ASGI
+VALUE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))  # no controls
 _CONTROLS: Final = bytes(range(0x20)) + b"\x7f"
 
 # A path that needs no closer look: no percent sign, no ";", no empty segment, none that starts with a dot.
@@ -96,42 +96,31 @@ class Edge:
             return _refuse(431, "request header fields too large", f"more than {self.max_headers} headers")
         if len(request.raw_path) + len(request.query_string) > self.max_target_bytes:
             return _refuse(414, "uri too long", f"more than {self.max_target_bytes} bytes")
-        names = [name for name, _ in raw]
-        values = [value for _, value in raw]
-        all_names, all_values = b"".join(names), b"".join(values)
+        by_name = request.by_name
+        repeated = len(by_name) != len(raw)
+        all_names = b"".join(by_name)  # repeated ones counted once: their values count each time
+        all_values = b"".join([value for _, value in raw] if repeated else by_name.values())
         if len(all_names) + len(all_values) > self.max_header_bytes:
             return _refuse(431, "request header fields too large", f"more than {self.max_header_bytes} bytes")
         if request.raw_path == b"*" and request.method == "OPTIONS":  # about the server, not about any resource
             return deny("", status=204, code="options", reason=Reason.DIRECT_RESPONSE, policy="edge")
+        strange = all_names.translate(None, NAME_BYTES)
         fault = (
-            self._headers(names, all_names, all_values, singletons)
+            (self._name(strange) if strange else None)
+            or ("a header name is empty" if b"" in by_name else None)
+            or ("a header value has a control character" if all_values.translate(None, VALUE_BYTES) else None)
+            or (_repeated(raw, singletons) if repeated else None)
             or _framing(request)
-            or _host(request, names)
+            or _host(request)
             or self._path(request)
-            or self._query(request.query_string)
+            or (self._query(request.query_string) if request.query_string else None)
         )
         return None if fault is None else _refuse(400, f"invalid request: {fault}")
 
-    def _headers(
-        self, names: list[bytes], all_names: bytes, all_values: bytes, singletons: frozenset[bytes]
-    ) -> str | None:
-        strange = all_names.translate(None, _NAME_BYTES)
-        if strange and not (self.allow_underscores and not strange.translate(None, b"_")):
-            return (
-                "a header name is not a lower-case token"
-                if strange.translate(None, b"_")
-                else "a header name has an underscore"
-            )
-        if b"" in names:
-            return "a header name is empty"
-        if all_values.translate(None, _VALUE_BYTES):
-            return "a header value has a control character"
-        distinct = set(names)
-        if len(distinct) != len(names):
-            for name in distinct & singletons:
-                if names.count(name) > 1:
-                    return f"several {name.decode()} headers"
-        return None
+    def _name(self, strange: bytes) -> str | None:
+        if strange.translate(None, b"_"):
+            return "a header name is not a lower-case token"
+        return None if self.allow_underscores else "a header name has an underscore"
 
     def _path(self, request: Request) -> str | None:
         raw = request.raw_path
@@ -174,8 +163,6 @@ class Edge:
         return None
 
     def _query(self, query: bytes) -> str | None:
-        if not query:
-            return None
         if query.translate(None, _LAX_QUERY_BYTES if self.lax_query else _QUERY_BYTES):
             return "the query has a character that RFC 3986 does not allow there"
         if _BAD_PERCENT(query):
@@ -189,14 +176,15 @@ def _refuse(status: int, message: str, detail: str = "") -> Decision:
     )
 
 
+def _repeated(raw: RawHeaders, singletons: frozenset[bytes]) -> str | None:
+    names = [name for name, _ in raw]
+    return next((f"several {name.decode()} headers" for name in sorted(singletons) if names.count(name) > 1), None)
+
+
 def _framing(request: Request) -> str | None:
-    """Where a body ends must be said once. (That each of these occurs once has been seen to.)"""
-    length = coding = None
-    for name, value in request.raw_headers:
-        if name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            coding = value
+    """Where a body ends must be said once. (That each of these headers occurs once has been seen to.)"""
+    length = request.by_name.get(b"content-length")
+    coding = request.by_name.get(b"transfer-encoding")
     if coding is not None:
         if length is not None:
             return "content-length and transfer-encoding"
@@ -207,15 +195,11 @@ def _framing(request: Request) -> str | None:
     return None
 
 
-def _host(request: Request, names: list[bytes]) -> str | None:
-    hosts = names.count(b"host")
-    if hosts == 0:
+def _host(request: Request) -> str | None:
+    host = request.by_name.get(b"host")
+    if host is None:
         return None if request.http_version == "1.0" else "no host header"
-    if hosts > 1:  # whatever the singletons are
-        return "several host headers"
-    if _HOST(request.raw_headers[names.index(b"host")][1]) is None:
-        return "the host header is not a host name with an optional port"
-    return None
+    return None if _HOST(host) else "the host header is not a host name with an optional port"
 
 
 def origin_form(scope: Scope) -> Scope:
@@ -233,3 +217,6 @@ def origin_form(scope: Scope) -> Scope:
         return scope
     target = match[3] or "/"
     return {**scope, "path": unquote(target), "raw_path": target.encode("latin-1")}
+
+
+DEFAULT_EDGE: Final = Edge()

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from .auth.location import Header, Location, Query
 from .decision import Decision, allow, policy_error
-from .edge import SINGLETONS, Edge, origin_form
+from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer, Shadow, ask
 from .record import SCOPE_KEY, Record, record_of
@@ -58,7 +58,7 @@ class Gate:
         if mode not in get_args(Mode):
             raise ConfigurationError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.mode = mode
-        self.edge = edge or Edge()
+        self.edge = edge or DEFAULT_EDGE
         locations = [policy.location for policy in self.authenticate]
         self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
         self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
@@ -90,10 +90,18 @@ class Gate:
         assert self.app is not None
         onward: Scope | None = None
         try:
-            record.observe(self.observe)
-            decision, location = await self._decide(record, scope)
-            if decision.effect == "allow":
-                onward = _onward(record, scope, location)
+            if self.observe:
+                record.observe(self.observe)
+            request = self._view(record, scope)
+            refusal = None if record.edge is self.edge else self.edge.check(request, self._singletons)
+            if refusal is None:
+                record.edge = self.edge
+                decision, location = await self._decide(request, record.trail)
+                if decision.effect == "allow":
+                    onward = _onward(record, scope, location)
+            else:
+                record.trail.append(refusal)
+                decision = refusal
         except Exception as exc:
             onward, decision = None, policy_error("gate", exc)
         if onward is not None:
@@ -102,21 +110,20 @@ class Gate:
         record.refuse(decision)
         await respond(decision, scope, send)
 
-    async def _decide(self, record: Record, scope: Scope) -> _Verdict:
-        record.redacted_parameters |= self._redacted
-        request = record.view
-        if not (request is record.request and record.edge is None) and not _same(request, scope):
-            # Something between the Gates has changed the request: judge what the app will see.
-            request = Request(scope, now=request.now, principals=request.principals, call=request.call)
-            record.view = request
+    def _view(self, record: Record, scope: Scope) -> Request:
+        """The request as the app behind this Gate will see it: what is judged here."""
+        if self._redacted:
+            record.redacted_parameters |= self._redacted
+        view = record.view
+        if record.edge is not None and not _same(view, scope):  # changed since the Gate further out
+            view = record.view = Request(scope, now=view.now, principals=view.principals, call=view.call)
             record.edge = None
-        if record.edge != self.edge:
-            refusal = self.edge.check(request, self._singletons)
-            if refusal is not None:
-                record.trail.append(refusal)
-                return refusal, None
-            record.edge = self.edge
-        steps = self._evaluate(request, record.trail, self.authenticate)
+        return view
+
+    async def _decide(self, request: Request, trail: list[Decision]) -> _Verdict:
+        if not (self.authenticate or self.authorize):
+            return _OPEN, None
+        steps = self._evaluate(request, trail, self.authenticate)
         try:
             waiting = next(steps)
             while True:

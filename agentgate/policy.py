@@ -8,9 +8,10 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
-from .decision import Decision, policy_error
+from .decision import Decision, allow, policy_error
 from .request import Request
 
 if TYPE_CHECKING:
@@ -63,13 +64,19 @@ class Observer(ABC):
         """The response is over (its last byte sent, or the client gone): here is everything known about it."""
 
 
+_ALLOW: Final = allow()
+_allowed_by = lru_cache(1024)(lambda policy: allow(policy=policy))  # a plain yes, by each policy: made once
+
+
 def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
     """The policy's Decision, named; a denial when it raises or returns something else."""
     try:
         decision = policy.check(request)
         if not isinstance(decision, Decision):
             return policy_error(policy.name, f"returned {type(decision).__name__}, not a Decision")
-        return decision if decision.policy is not None else replace(decision, policy=policy.name)
+        if decision.policy is not None:
+            return decision
+        return _allowed_by(policy.name) if decision is _ALLOW else replace(decision, policy=policy.name)
     except Exception as exc:
         return policy_error(type(policy).__name__, exc)
 

@@ -85,6 +85,7 @@ class Request:
     `Request.tool(...)` and the other builders."""
 
     __slots__ = (
+        "_by_name",
         "_call",
         "_headers",
         "_host",
@@ -133,6 +134,7 @@ class Request:
         self._principals = principals
         self._call = call
         self._path: str | None = None
+        self._by_name: dict[bytes, bytes] | None = None
         self._host: str | None = None
         self._headers: Headers | None = None
         self._query: Mapping[str, tuple[str, ...]] | None = None
@@ -155,7 +157,14 @@ class Request:
     @property
     def authority(self) -> str:
         """The Host header as sent, port included; empty when there is none."""
-        return next((value.decode("latin-1") for name, value in self.raw_headers if name == b"host"), "")
+        return self.by_name.get(b"host", b"").decode("latin-1")
+
+    @property
+    def by_name(self) -> dict[bytes, bytes]:
+        """The headers as a dictionary: of a repeated one, the last value, so compare its length with `raw_headers`."""
+        if self._by_name is None:
+            self._by_name = dict(self.raw_headers)
+        return self._by_name
 
     @property
     def host(self) -> str:

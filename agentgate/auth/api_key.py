@@ -9,7 +9,7 @@ from ..decision import Decision, Reason, abstain, deny
 from ..policy import Authenticator
 from ..request import Request
 from ..secret import Secret
-from .keys import MAX_KEY_BYTES, POLICY, VISIBLE, Key, KeyStore, StaticKeys
+from .keys import ALWAYS, MAX_KEY_BYTES, POLICY, VISIBLE, Key, KeyStore, StaticKeys
 from .location import BEARER, Location
 
 _CHALLENGE: Final = ((b"www-authenticate", b"Bearer"),)
@@ -65,8 +65,9 @@ class APIKeyAuth(Authenticator):
             if self.location == BEARER and _JWT_SHAPE(credential):
                 return _UNRECOGNISED
             return _invalid("unknown key")
-        fault = key.out_of_date(request.now)
-        return key.allowed if fault is None else _invalid(fault)
+        if key.window != ALWAYS and (fault := key.out_of_date(request.now)):
+            return _invalid(fault)
+        return key.allowed
 
     def __repr__(self) -> str:
         return f"APIKeyAuth({self.keys!r}, location={self.location!r})"

@@ -24,6 +24,8 @@ MAX_KEY_BYTES: Final = 4096  # a longer credential is refused before it is hashe
 MIN_ENTROPY_BITS: Final = 128  # an upper estimate of it: length times bits per character of the alphabet used
 MIN_DISTINCT: Final = 8  # different characters in a key; "aaaa..." is long, and no key
 
+ALWAYS: Final = (None, None)  # the window of a key that is good at all times
+
 POLICY: Final = "APIKeyAuth"
 
 VISIBLE: Final = bytes(range(0x21, 0x7F))

@@ -4,7 +4,7 @@ Each location finds *every* value that a reader could take for the credential: m
 to refuse. Nothing is trimmed, unquoted or guessed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +23,7 @@ class Header:
 
     name: str = "authorization"
     prefix: str = ""
+    _raw: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)  # both of them, as headers spell them
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name.lower())
@@ -30,11 +31,15 @@ class Header:
             raise ConfigurationError(f"{self.name!r} is no header name")
         if not self.prefix.isascii():
             raise ConfigurationError("a header prefix is ASCII text")
+        object.__setattr__(self, "_raw", (self.name.encode(), self.prefix.lower().encode()))
 
     def find(self, request: Request) -> list[bytes]:
         """The credentials found, empty ones left out."""
-        name, prefix = self.name.encode(), self.prefix.lower().encode()
+        name, prefix = self._raw
         size = len(prefix)
+        if len(request.by_name) == len(request.raw_headers):  # no header is repeated
+            value = request.by_name.get(name, b"")
+            return [value[size:]] if len(value) > size and value[:size].lower() == prefix else []
         return [
             value[size:]
             for key, value in request.raw_headers
@@ -43,7 +48,7 @@ class Header:
 
     def remove(self, headers: RawHeaderList, query: bytes) -> tuple[RawHeaderList, bytes]:
         """Headers and query string without the credential."""
-        name = self.name.encode()
+        name = self._raw[0]
         return [pair for pair in headers if pair[0] != name], query
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Literal, get_args
 from urllib.parse import unquote_to_bytes
 
@@ -53,7 +53,8 @@ SENSITIVE_PARAMETERS: Final = frozenset(
 )
 """Query parameters whose values are never logged, besides those that a Gate reads credentials from."""
 
-_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # logfmt: visible ASCII but for `"` and `=`
+# logfmt: a value is bare when it is visible ASCII without `"` and `=`.
+_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch
 
 
 class AccessLog(Observer):
@@ -85,50 +86,49 @@ class AccessLog(Observer):
         return f"AccessLog(format={self.format!r})"
 
 
-def fields(record: Record) -> Iterator[tuple[str, str | int]]:
+def fields(record: Record) -> dict[str, str | int]:
     """The access log's fields of a finished Record, in their order; what is not known is left out."""
     request = record.request
+    found: dict[str, str | int] = {}
     if record.route:
-        yield "route", record.route
+        found["route"] = record.route
     if record.endpoint:
-        yield "endpoint", record.endpoint
+        found["endpoint"] = record.endpoint
     if request.peer:
         host, port = request.peer[0], request.peer[1]
-        yield "src.addr", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    yield "http.method", request.method
-    if request.authority:
-        yield "http.host", request.authority
-    yield "http.path", _path(record)
-    yield "http.version", "HTTP/" + (f"{v}.0" if len(v := request.http_version) == 1 else v)
+        found["src.addr"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    found["http.method"] = request.method
+    authority = request.authority
+    if authority:
+        found["http.host"] = authority
+    found["http.path"] = request.raw_path.decode("latin-1") + (_query(record) if request.query_string else "")
+    version = request.http_version
+    found["http.version"] = f"HTTP/{version}.0" if len(version) == 1 else f"HTTP/{version}"
     if record.status is not None:
-        yield "http.status", record.status
+        found["http.status"] = record.status
     if record.protocol:
-        yield "protocol", record.protocol
+        found["protocol"] = record.protocol
     if record.error:
-        yield "error", record.error
+        found["error"] = record.error
     if record.reason:
-        yield "reason", record.reason.value
-    yield "duration", f"{int((record.duration or 0) * 1000)}ms"
+        found["reason"] = record.reason.value
+    found["duration"] = f"{int((record.duration or 0) * 1000)}ms"
     principal = record.principal
     if principal is not None:
-        yield "principal", principal.id
+        found["principal"] = principal.id
     refusal = record.refusal
     if refusal is not None:
         if refusal.rule:
-            yield "rule", refusal.rule
+            found["rule"] = refusal.rule
         if refusal.detail:
-            yield "detail", refusal.detail
+            found["detail"] = refusal.detail
+    return found
 
 
-def _path(record: Record) -> str:
-    """Path and query as they were sent, the values of sensitive parameters hidden."""
-    request = record.request
-    path = request.raw_path.decode("latin-1")
-    if not request.query_string:
-        return path
+def _query(record: Record) -> str:
+    """The query as it was sent, the values of sensitive parameters hidden."""
     sensitive = SENSITIVE_PARAMETERS | record.redacted_parameters
-    parts = request.query_string.split(b"&")
-    return f"{path}?{'&'.join(_redacted(part, sensitive) for part in parts)}"
+    return "?" + "&".join([_redacted(part, sensitive) for part in record.request.query_string.split(b"&")])
 
 
 def _redacted(part: bytes, sensitive: frozenset[str]) -> str:
@@ -138,22 +138,37 @@ def _redacted(part: bytes, sensitive: frozenset[str]) -> str:
 
 
 def _text(record: Record) -> str:
-    pairs = [
-        f"{key}={value if value.__class__ is int else _quoted(value, key == 'error')}"  # type: ignore[arg-type]
-        for key, value in fields(record)
-    ]
-    return f"{_timestamp()}\tinfo\trequest {' '.join(pairs)}"
+    found = fields(record)
+    plain = " ".join([f"{key}={value}" for key, value in found.items()])
+    if record.error or not _all_bare(plain, len(found)):
+        plain = " ".join([f"{key}={_quoted(value, key)}" for key, value in found.items()])
+    return f"{_timestamp()}\tinfo\trequest {plain}"
 
 
-def _quoted(value: str, always: bool) -> str:
-    if not always and len(value) <= MAX_VALUE and _BARE(value):
-        return value
-    return json.dumps(_capped(value))  # ASCII only: no control, no line separator, no lone surrogate gets through
+def _all_bare(line: str, fields: int) -> bool:
+    """Whether a line of so many fields needs no quotes anywhere, as nearly every one does: cheaper than to ask each."""
+    return (
+        len(line) <= MAX_VALUE
+        and line.isascii()
+        and line.isprintable()
+        and '"' not in line
+        and line.count(" ") == fields - 1
+        and line.count("=") == fields
+        and "= " not in line
+        and line[-1] != "="
+    )
+
+
+def _quoted(value: str | int, key: str) -> str:
+    text = str(value)
+    if key != "error" and len(text) <= MAX_VALUE and _BARE(text):
+        return text
+    return json.dumps(_capped(text))  # ASCII only: no control, no line separator, no lone surrogate gets through
 
 
 def _json(record: Record) -> str:
     line: dict[str, str | int] = {"level": "info", "time": _timestamp(), "scope": "request"}
-    for key, value in fields(record):
+    for key, value in fields(record).items():
         line[key] = value if isinstance(value, int) else _capped(value)
     return json.dumps(line)
 
