@@ -1,3 +1,78 @@
-"""agentgate: one policy gate in front of agent traffic."""
+"""agentgate: one policy gate in front of agent traffic, and one log of what was allowed."""
+
+from .auth.api_key import APIKeyAuth
+from .auth.key_files import DirectoryKeys, FileKeys
+from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
+from .auth.location import BEARER, Cookie, Header, Query
+from .decision import Decision, Reason, abstain, allow, deny
+from .edge import Edge
+from .errors import AgentgateError, ConfigurationError, UnknownScopeError
+from .gate import Gate
+from .middleware import AccessLogMiddleware, APIKeyMiddleware
+from .observe.access_log import AccessLog
+from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+from .proxy.backend import HTTPBackend
+from .proxy.gateway import Gateway, create_gateway
+from .proxy.route import Exact, Prefix, Regex, Route
+from .proxy.upstream import PoolTransport
+from .record import Record, record_of
+from .request import Call, Principal, Request
+from .secret import Secret
 
 __version__ = "0.1.0"
+
+__all__ = [
+    # the gate
+    "Gate",
+    "Edge",
+    "APIKeyMiddleware",
+    "AccessLogMiddleware",
+    # who is asking
+    "APIKeyAuth",
+    "StaticKeys",
+    "FileKeys",
+    "DirectoryKeys",
+    "KeyStore",
+    "Key",
+    "hash_key",
+    "new_key",
+    "BEARER",
+    "Header",
+    "Query",
+    "Cookie",
+    # policies of your own
+    "Authenticator",
+    "Authorizer",
+    "Observer",
+    "authorizer",
+    "shadow",
+    "any_of",
+    "all_of",
+    "allow",
+    "deny",
+    "abstain",
+    # what they see and say
+    "Request",
+    "Call",
+    "Principal",
+    "Decision",
+    "Reason",
+    # what happened
+    "AccessLog",
+    "Record",
+    "record_of",
+    # a gateway
+    "create_gateway",
+    "Gateway",
+    "Route",
+    "Exact",
+    "Prefix",
+    "Regex",
+    "HTTPBackend",
+    "PoolTransport",
+    # the rest
+    "Secret",
+    "AgentgateError",
+    "ConfigurationError",
+    "UnknownScopeError",
+]

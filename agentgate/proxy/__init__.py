@@ -1,0 +1,1 @@
+"""Forwarding: which traffic goes where, and how it gets there and back."""

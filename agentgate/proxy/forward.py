@@ -1,0 +1,244 @@
+"""Forward: one request to one upstream, streamed both ways, through httpx's transport interface.
+
+What was judged is what is sent: method, path and query byte for byte. It follows no redirect, keeps no cookie, retries
+nothing that the transport does not, and never ends a response that the upstream has not ended.
+"""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from typing import Final
+
+import httpx
+
+from ..decision import Reason, deny
+from ..errors import ConfigurationError
+from ..record import Record, record_of
+from ..request import Request, Scope
+from ..respond import Message, Receive, Send, respond
+from .headers import BadResponse, request_headers, response_headers
+
+_BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
+
+# What went wrong before the response began: status, what the client and the log are told. The first match counts.
+_FAILURES: Final[tuple[tuple[type[Exception], int, str, Reason], ...]] = (
+    (httpx.PoolTimeout, 503, "upstream call failed", Reason.UPSTREAM_FAILURE),
+    (httpx.TimeoutException, 504, "upstream call timeout", Reason.TIMEOUT),
+    (httpx.ConnectError, 503, "upstream call failed", Reason.UPSTREAM_FAILURE),
+    (Exception, 502, "upstream call failed", Reason.UPSTREAM_FAILURE),
+)
+
+_NO_WEBSOCKET: Final = deny(
+    "websocket is not forwarded", code="websocket_not_forwarded", reason=Reason.INVALID_REQUEST, policy="forward"
+)
+
+
+class Forward:
+    """The ASGI app behind a gateway's policies: sends the request to `base` and the response back."""
+
+    def __init__(
+        self, base: httpx.URL, transport: httpx.AsyncBaseTransport, timeout: httpx.Timeout, *, preserve_host: bool
+    ) -> None:
+        self._base = base
+        self._transport = transport
+        self._timeout = timeout.as_dict()
+        self._prefix = base.raw_path.rstrip(b"/")
+        self._host = None if preserve_host else base.netloc
+        self._endpoint = f"{base.host}:{base.port or {'http': 80, 'https': 443}[base.scheme]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = record_of(scope)
+        if record is None:
+            raise ConfigurationError("a backend forwards only what a Gate has let through")
+        if scope["type"] == "websocket":
+            record.refuse(_NO_WEBSOCKET)
+            await respond(_NO_WEBSOCKET, scope, send)
+            return
+        client = _Client(receive)
+        try:
+            await client.begin()
+            await self._forward(self._upstream_request(record.view, scope, client), record, client, scope, send)
+        except _ClientGone:
+            record.fail("client disconnected", None)
+        except asyncio.CancelledError:
+            if not client.gone or client.task.uncancel() > 0:
+                raise  # somebody else wants this task to end
+            record.fail("client disconnected", None)
+        finally:
+            client.leave()
+
+    async def _forward(
+        self, request: httpx.Request, record: Record, client: "_Client", scope: Scope, send: Send
+    ) -> None:
+        record.endpoint = self._endpoint
+        try:
+            response = await self._transport.handle_async_request(request)
+            record.endpoint = response.extensions.get("peer", self._endpoint)
+        except Exception as exc:
+            if client.gone:
+                raise _ClientGone from None
+            await _fail(exc, record, scope, send)
+            return
+        try:
+            try:
+                if not 200 <= response.status_code <= 599:
+                    raise BadResponse("not a final status")
+                headers = response_headers(response.headers.raw)
+            except BadResponse as exc:
+                await _fail(exc, record, scope, send)
+                return
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            await self._relay(response, record, client, send)
+        finally:
+            await response.aclose()
+
+    async def _relay(self, response: httpx.Response, record: Record, client: "_Client", send: Send) -> None:
+        """The body, chunk by chunk. One that breaks off is not ended: the server then closes the connection, which is
+        how the client learns that something is missing."""
+        chunks = aiter(response.stream)  # type: ignore[arg-type]  # an AsyncByteStream, behind this interface
+        while True:
+            try:
+                chunk: bytes | None = await anext(chunks, None)
+            except Exception as exc:
+                if client.gone:
+                    raise _ClientGone from None
+                _, _, message, reason = _failure(exc)
+                record.fail(f"{message}: {_detail(exc)}", reason)
+                raise ResponseCutShort(f"the upstream's response broke off: {_detail(exc)}") from None
+            if chunk is None:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    def _upstream_request(self, view: Request, scope: Scope, client: "_Client") -> httpx.Request:
+        _, path = below_mount(view)
+        query: bytes = scope.get("query_string") or b""
+        target = self._prefix + path + (b"?" + query if query else b"")
+        headers = request_headers(scope["headers"], self._host)
+        framing = _framing(view, client)
+        if framing is not None:
+            headers.append(framing)
+        return httpx.Request(
+            view.method,
+            self._base.copy_with(raw_path=target),
+            headers=headers,
+            stream=client,
+            # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
+            extensions={"target": target, "timeout": self._timeout},
+        )
+
+
+class ResponseCutShort(Exception):
+    """Raised to the server, which then closes the client's connection without ending the response."""
+
+
+class _ClientGone(Exception):
+    """The client disconnected while it was sending its body."""
+
+
+class _Client(httpx.AsyncByteStream):
+    """The client's side of a forwarded request: its body as a stream and, once that is read, a watch on its leaving.
+
+    The watch is one task, for as long as the upstream is waited for: ASGI tells of a disconnect only to who asks, and
+    asking waits. It cancels the forwarding task, as `asyncio.timeout` does.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.gone = False
+        self._receive = receive
+        self._first: Message = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Take the first message: most requests are complete with it."""
+        self._first = await self._next()
+        if self.whole:
+            self._watch = asyncio.create_task(self._wait())
+
+    @property
+    def whole(self) -> bool:
+        """Whether the first message holds the whole body."""
+        return not self._first.get("more_body", False)
+
+    @property
+    def body(self) -> bytes:
+        """What the first message holds of the body."""
+        body: bytes = self._first.get("body", b"")
+        return body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        message = self._first
+        while True:
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body", False):
+                break
+            message = await self._next()
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._wait())
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self.gone = True
+            raise _ClientGone
+        return message
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self.task.cancel()
+
+    def leave(self) -> None:
+        """Stop watching."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+def below_mount(view: Request) -> tuple[str, bytes]:
+    """Decoded and raw path without the prefix that the gateway is mounted at, which is cut once, at a slash."""
+    root = view.root_path.rstrip("/")
+    if not root or not (view.path == root or view.path.startswith(root + "/")):
+        return view.path, view.raw_path
+    segments = view.raw_path.split(b"/")[root.count("/") + 1 :]  # the edge lets no encoded slash confuse this
+    return view.path[len(root) :] or "/", b"/" + b"/".join(segments)
+
+
+def _framing(view: Request, client: _Client) -> tuple[bytes, bytes] | None:
+    """The one header that says where the body ends, made anew."""
+    for name, value in view.raw_headers:
+        if name == b"content-length":
+            return name, value
+    if not client.whole:
+        return b"transfer-encoding", b"chunked"
+    if client.body or view.method in _BODY_EXPECTED:
+        return b"content-length", str(len(client.body)).encode()
+    return None
+
+
+async def _fail(exc: Exception, record: Record, scope: Scope, send: Send) -> None:
+    status, code, message, reason = _failure(exc)
+    decision = deny(message, status=status, code=code, reason=reason, detail=_detail(exc), policy="forward")
+    record.refuse(decision)
+    await respond(decision, scope, send)
+
+
+def _failure(exc: Exception) -> tuple[int, str, str, Reason]:
+    status, message, reason = next(row[1:] for row in _FAILURES if isinstance(exc, row[0]))
+    return status, "upstream_timeout" if reason is Reason.TIMEOUT else "upstream_failure", message, reason
+
+
+def _detail(exc: BaseException | None) -> str:
+    """`ConnectError: ECONNREFUSED`: the kind of error and the system's word for it; other texts may quote anything."""
+    if isinstance(exc, BadResponse):
+        return str(exc)
+    name, cause = type(exc).__name__, exc
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return f"{name}: {errno.errorcode.get(cause.errno, cause.errno)}"
+        cause = cause.__cause__ or cause.__context__
+    return name

@@ -1,0 +1,130 @@
+"""create_gateway: routes, backends and policies as one ASGI app.
+
+Every request passes the edge, finds its route, and then faces that route's Gate; observers stand outside of all that
+and see the request that no route matches, too.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..decision import Decision, Reason, deny
+from ..edge import Edge
+from ..errors import ConfigurationError
+from ..gate import Gate, Mode, slot
+from ..policy import Authenticator, Authorizer, Observer
+from ..record import Record, record_of
+from ..request import Request, Scope
+from ..respond import ASGIApp, Receive, Send, respond
+from .forward import below_mount
+from .route import Route, RouteTable
+
+_NO_ROUTE: Final = deny(
+    "route not found", status=404, code="route_not_found", reason=Reason.NOT_FOUND, policy="gateway"
+)
+
+
+class Gateway:
+    """What `create_gateway` makes: an ASGI app."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        authenticate: Sequence[Authenticator] = (),
+        authorize: Sequence[Authorizer] = (),
+        observe: Sequence[Observer] = (),
+        mode: Mode = "strict",
+        edge: Edge | None = None,
+    ) -> None:
+        self.routes = tuple(routes)
+        authenticate = slot("authenticate", authenticate, Authenticator)
+        authorize = slot("authorize", authorize, Authorizer)
+        observe = slot("observe", observe, Observer)
+        if not self.routes:
+            raise ConfigurationError("a gateway has at least one route")
+        self._apps: dict[Route, ASGIApp] = {}
+        for route in self.routes:
+            recognise = authenticate if route.authenticate is None else route.authenticate
+            decide = (*authorize, *route.authorize)
+            app = route.backend.app
+            if recognise or decide:
+                app = Gate(app, authenticate=recognise, authorize=decide, mode=route.mode or mode, edge=edge)
+            self._apps[route] = app
+        if not observe and not any(isinstance(app, Gate) for app in self._apps.values()):
+            raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
+        self._table = RouteTable(self.routes)
+        self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entry(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        record = record_of(scope)
+        assert record is not None  # the entry Gate has seen to it
+        route = self._match(record.view)
+        if route is None:
+            record.protocol = None
+            record.refuse(_NO_ROUTE)
+            await respond(_NO_ROUTE, scope, send)
+            return
+        record.route, record.protocol = route.name, route.backend.protocol
+        await self._apps[route](scope, receive, send)
+
+    def _match(self, request: Request) -> Route | None:
+        path, _ = below_mount(request)
+        return self._table.match(path, request)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def aclose(self) -> None:
+        """Close the backends' connections. The lifespan does it; call it where the gateway is mounted without one."""
+        for backend in {id(route.backend): route.backend for route in self.routes}.values():
+            await backend.aclose()
+
+    def explain(self, request: Request) -> list[Decision]:
+        """The decisions that a request would meet, in order, up to the first denial; nothing is forwarded."""
+        refusal = self._entry.explain(request)
+        if refusal:
+            return refusal
+        route = self._match(request)
+        if route is None:
+            return [_NO_ROUTE]
+        app = self._apps[route]
+        return app.explain(request) if isinstance(app, Gate) else []
+
+    def __repr__(self) -> str:
+        return f"Gateway({', '.join(map(repr, self.routes))})"
+
+
+class _Nobody(Observer):
+    """Stands in where nobody observes: the entry Gate refuses what the edge refuses all the same."""
+
+    def end(self, token: Any, record: Record) -> None:
+        pass
+
+
+def create_gateway(
+    *routes: Route,
+    authenticate: Sequence[Authenticator] = (),
+    authorize: Sequence[Authorizer] = (),
+    observe: Sequence[Observer] = (),
+    mode: Mode = "strict",
+    edge: Edge | None = None,
+) -> Gateway:
+    """An ASGI app that forwards what these routes and policies let through: `uvicorn mygateway:app`.
+
+    A request that matches no route is 404 `route not found`. The gateway's `authenticate` holds for every route that
+    has none of its own, its `authorize` for all of them. It can be mounted in a Starlette or FastAPI app.
+    """
+    return Gateway(routes, authenticate=authenticate, authorize=authorize, observe=observe, mode=mode, edge=edge)

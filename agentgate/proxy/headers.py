@@ -1,0 +1,68 @@
+"""Which headers go on, either way. What concerns one connection stays on it, and framing is never copied."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ..edge import NAME_BYTES, VALUE_BYTES
+
+RawHeaderList = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+_NOT_SENT: Final = HOP_BY_HOP | {
+    b"host",  # set by us
+    b"content-length",  # set by us
+    b"expect",  # answered by the server in front of us
+    # Headers by which some servers take another method or path than the one that was judged.
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
+}
+
+
+class BadResponse(Exception):
+    """The upstream's response head cannot be passed on."""
+
+
+def request_headers(headers: Iterable[tuple[bytes, bytes]], host: bytes | None) -> RawHeaderList:
+    """The client's headers for the upstream, `host` first (None: the client's own)."""
+    headers = list(headers)
+    dropped = _NOT_SENT | _named_in_connection(headers)
+    if host is None:
+        host = next((value for name, value in headers if name == b"host"), b"")
+    return [(b"host", host), *(pair for pair in headers if pair[0] not in dropped)]
+
+
+def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
+    """The upstream's headers for the client. Raises `BadResponse` on what has two readings or splits the head."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    if b"".join(name for name, _ in lowered).translate(None, NAME_BYTES + b"_") or any(not name for name, _ in lowered):
+        raise BadResponse("a header name is not a token")
+    if b"".join(value for _, value in lowered).translate(None, VALUE_BYTES):
+        raise BadResponse("a header value has a control character")
+    lengths = [value for name, value in lowered if name == b"content-length"]
+    if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
+        raise BadResponse("content-length is not one number")
+    dropped = HOP_BY_HOP | _named_in_connection(lowered)
+    if lengths and any(name == b"transfer-encoding" for name, _ in lowered):
+        raise BadResponse("content-length and transfer-encoding")
+    return [pair for pair in lowered if pair[0] not in dropped]
+
+
+def _named_in_connection(headers: RawHeaderList) -> frozenset[bytes]:
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(token.strip(b" \t").lower() for token in b",".join(values).split(b",")) if values else frozenset()

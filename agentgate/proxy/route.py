@@ -1,0 +1,180 @@
+"""Route and RouteTable: which traffic goes where, by the precedence of the Kubernetes Gateway API.
+
+Routes are matched on what the edge has found to have one reading; nothing is normalised here. A request that no route
+matches goes nowhere: there is no default backend.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ..errors import ConfigurationError
+from ..gate import Mode, slot
+from ..policy import Authenticator, Authorizer
+from ..request import Request
+from ..respond import ASGIApp
+
+Pattern = str | re.Pattern[str]
+
+_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9])?|\[[0-9a-f:.]+\]").fullmatch
+
+
+class Backend(Protocol):
+    """Where traffic goes: an ASGI app for requests that were let through, with something to close."""
+
+    protocol: str
+    """What it speaks, for the log: `http`, `mcp`, `llm` or `a2a`."""
+    app: ASGIApp
+
+    async def aclose(self) -> None:
+        """Let go of its connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The path is this one, byte for byte."""
+
+    path: str
+
+    def matches(self, path: str) -> bool:
+        return path == self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The path begins with these segments: `/foo` matches `/foo`, `/foo/` and `/foo/x`, not `/foobar`."""
+
+    path: str
+
+    def matches(self, path: str) -> bool:
+        prefix = self.path.rstrip("/")
+        return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """The whole path matches this regular expression, which the operator answers for: it is Python's, not RE2."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.path)
+        except re.error as exc:
+            raise ConfigurationError(f"{self.path!r} is no regular expression: {exc}") from None
+
+    def matches(self, path: str) -> bool:
+        return re.fullmatch(self.path, path) is not None  # `re` keeps compiled patterns
+
+
+_KINDS: Final = (Exact, Prefix, Regex)  # the more specific kind first
+
+
+class Route:
+    """Sends matching requests to a backend.
+
+    `path`: text is a segment prefix; or `Exact(...)`, `Prefix(...)`, `Regex(...)`. `hosts`: names, or `*.example.com`;
+    none for any host. `methods`, `headers` and `query` narrow it further: a value is compared as a whole, a compiled
+    pattern must match all of it. `authenticate` and `mode` replace the gateway's (an empty list makes the route
+    public), `authorize` is added to the gateway's. `name` is what the log calls it.
+    """
+
+    def __init__(
+        self,
+        path: str | Exact | Prefix | Regex,
+        backend: Backend,
+        *,
+        hosts: Sequence[str] = (),
+        methods: Sequence[str] = (),
+        headers: Mapping[str, Pattern] | None = None,
+        query: Mapping[str, Pattern] | None = None,
+        name: str | None = None,
+        authenticate: Sequence[Authenticator] | None = None,
+        authorize: Sequence[Authorizer] = (),
+        mode: Mode | None = None,
+    ) -> None:
+        self.path = Prefix(path) if isinstance(path, str) else path
+        self.backend = backend
+        self.hosts = tuple(host.lower().removesuffix(".") for host in hosts)
+        self.methods = frozenset(methods)
+        self.headers = {name.lower(): value for name, value in (headers or {}).items()}
+        self.query = dict(query or {})
+        self.name = name or self.path.path
+        self.authenticate = None if authenticate is None else slot("authenticate", authenticate, Authenticator)
+        self.authorize = slot("authorize", authorize, Authorizer)
+        self.mode: Mode | None = mode
+        faults = [f"route {self.name}: {host!r} is no host name" for host in self.hosts if _HOST(host) is None]
+        if isinstance(hosts, str) or isinstance(methods, str):
+            raise TypeError("hosts and methods are lists")
+        if not isinstance(self.path, Regex) and not self.path.path.startswith("/"):
+            faults.append(f"route {self.name}: a path begins with a slash")
+        if faults:
+            raise ConfigurationError(faults)
+
+    def matches(self, path: str, request: Request) -> bool:
+        """Whether the route takes a request with this path (below where the gateway is mounted); hosts aside."""
+        return (
+            self.path.matches(path)
+            and (not self.methods or request.method in self.methods)
+            and all(_equal(request.headers.get(name), value) for name, value in self.headers.items())
+            # Repeated parameters: the Gateway API leaves it open; all of them must match, so none is looked past.
+            and all(_all_equal(request.query.get(name), value) for name, value in self.query.items())
+        )
+
+    def __repr__(self) -> str:
+        return f"Route({self.path!r}, {self.backend!r}, hosts={list(self.hosts)}, name={self.name!r})"
+
+
+class RouteTable:
+    """Routes in the order in which the Gateway API wants them tried.
+
+    Host: an exact name, then the longest wildcard, then routes for any host; a less specific level is looked at only
+    when a more specific one has no match. Within a level: kind of path, its length, a method, more headers, more
+    query parameters, and then the order in which the routes were given.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._exact: dict[str, list[Route]] = {}
+        self._wildcard: dict[str, list[Route]] = {}
+        self._any: list[Route] = []
+        for route in sorted(routes, key=_precedence):  # sorting keeps the given order of equals
+            for host in route.hosts:
+                levels, name = (self._wildcard, host[1:]) if host.startswith("*.") else (self._exact, host)
+                levels.setdefault(name, []).append(route)
+            if not route.hosts:
+                self._any.append(route)
+
+    def match(self, path: str, request: Request) -> Route | None:
+        """The route for this request, or None."""
+        for level in self._levels(request.host):
+            for route in level:
+                if route.matches(path, request):
+                    return route
+        return None
+
+    def _levels(self, host: str) -> Iterable[list[Route]]:
+        if host in self._exact:
+            yield self._exact[host]
+        if self._wildcard:
+            dot = host.find(".")
+            while dot > 0:  # `*.example.com` matches any number of labels in front, at least one
+                if host[dot:] in self._wildcard:
+                    yield self._wildcard[host[dot:]]
+                dot = host.find(".", dot + 1)
+        yield self._any
+
+
+def _precedence(route: Route) -> tuple[int, int, bool, int, int]:
+    kind = _KINDS.index(type(route.path))
+    return kind, -len(route.path.path), not route.methods, -len(route.headers), -len(route.query)
+
+
+def _equal(given: str | None, wanted: Pattern) -> bool:
+    if given is None:
+        return False
+    return given == wanted if isinstance(wanted, str) else wanted.fullmatch(given) is not None
+
+
+def _all_equal(given: tuple[str, ...] | None, wanted: Pattern) -> bool:
+    return given is not None and all(_equal(value, wanted) for value in given)
