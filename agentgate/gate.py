@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, Literal, TypeVar, get_args
 
 from .auth.location import Header, Location, Query
-from .decision import Decision, allow, policy_error
+from .decision import Decision, Reason, allow, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer, Shadow, ask
@@ -59,6 +59,7 @@ class Gate:
             raise ConfigurationError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.mode = mode
         self.edge = edge or DEFAULT_EDGE
+        self._decides = bool(self.authenticate or self.authorize)
         locations = [policy.location for policy in self.authenticate]
         self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
         self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
@@ -81,7 +82,9 @@ class Gate:
         try:
             await self._pass(record, scope, receive, _recording(record, send))
         except BaseException as exc:
-            record.fail(f"request failed: {describe(exc)}", None)
+            if record.status is None and isinstance(exc, Exception):
+                record.status = 500  # what the server, or a middleware outside, makes of it
+            record.fail(f"request failed: {describe(exc)}", Reason.INTERNAL)
             raise
         finally:
             record.finish()
@@ -96,7 +99,7 @@ class Gate:
             refusal = None if record.edge is self.edge else self.edge.check(request, self._singletons)
             if refusal is None:
                 record.edge = self.edge
-                decision, location = await self._decide(request, record.trail)
+                decision, location = await self._decide(request, record.trail) if self._decides else (_OPEN, None)
                 if decision.effect == "allow":
                     onward = _onward(record, scope, location)
             else:
@@ -121,8 +124,6 @@ class Gate:
         return view
 
     async def _decide(self, request: Request, trail: list[Decision]) -> _Verdict:
-        if not (self.authenticate or self.authorize):
-            return _OPEN, None
         steps = self._evaluate(request, trail, self.authenticate)
         try:
             waiting = next(steps)
@@ -251,11 +252,12 @@ def _same(view: Request, scope: Scope) -> bool:
 
 def _onward(record: Record, scope: Scope, location: Location | None) -> Scope:
     """The scope for the app: the headers that were judged, without the credential that was accepted."""
-    headers = list(record.view.raw_headers)
+    view = record.view
     onward = {**scope, SCOPE_KEY: record}
-    if location is not None:
-        headers, onward["query_string"] = location.remove(headers, record.view.query_string)
-    onward["headers"] = headers
+    if location is None:
+        onward["headers"] = list(view.raw_headers)
+    else:
+        onward["headers"], onward["query_string"] = location.remove(view.raw_headers, view.query_string)
     return onward
 
 

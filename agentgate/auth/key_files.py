@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, describe
 from .keys import Key, KeyTable, key_from_entry, key_from_text, key_table
 
 POLL_SECONDS: Final = 0.5
@@ -56,6 +56,8 @@ class _WatchedKeys(ABC):
             _logger.info("%s: %d keys", self._path, len(self._keys))
         except ConfigurationError as exc:
             _logger.error("keys not changed, because:\n%s", exc)
+        except Exception as exc:
+            _logger.error("%s: keys not changed, because of %s", self._path, describe(exc))
         finally:
             self._loading = False
         self._seen = seen  # a broken file is told once, and tried again when it changes

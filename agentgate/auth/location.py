@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ..errors import ConfigurationError
-from ..request import Request
+from ..request import RawHeaders, Request
 
 RawHeaderList = list[tuple[bytes, bytes]]
 
@@ -46,7 +46,7 @@ class Header:
             if key == name and len(value) > size and value[:size].lower() == prefix
         ]
 
-    def remove(self, headers: RawHeaderList, query: bytes) -> tuple[RawHeaderList, bytes]:
+    def remove(self, headers: RawHeaders, query: bytes) -> tuple[RawHeaderList, bytes]:
         """Headers and query string without the credential."""
         name = self._raw[0]
         return [pair for pair in headers if pair[0] != name], query
@@ -69,9 +69,9 @@ class Query:
         values = [_decode(part.partition(b"=")[2]) for part in request.query_string.split(b"&") if self._is(part)]
         return [value for value in values if value]
 
-    def remove(self, headers: RawHeaderList, query: bytes) -> tuple[RawHeaderList, bytes]:
+    def remove(self, headers: RawHeaders, query: bytes) -> tuple[RawHeaderList, bytes]:
         """Headers and query string without the credential; the other parameters byte for byte."""
-        return headers, b"&".join(part for part in query.split(b"&") if not self._is(part))
+        return list(headers), b"&".join(part for part in query.split(b"&") if not self._is(part))
 
     def _is(self, part: bytes) -> bool:
         return _decode(part.partition(b"=")[0]) == self.name.encode()
@@ -95,7 +95,7 @@ class Cookie:
         ]
         return [value for key, _, value in cookies if key == name and value]
 
-    def remove(self, headers: RawHeaderList, query: bytes) -> tuple[RawHeaderList, bytes]:
+    def remove(self, headers: RawHeaders, query: bytes) -> tuple[RawHeaderList, bytes]:
         """Headers and query string without the credential; the other cookies stay."""
         name = self.name.encode()
         kept: RawHeaderList = []

@@ -1,0 +1,16 @@
+"""The cost of a Gate stays where it is: a coarse bound that a noisy machine does not break."""
+
+import importlib.util
+from pathlib import Path
+
+_SPEC = importlib.util.spec_from_file_location("gate_bench", Path(__file__).with_name("gate.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+bench = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(bench)
+
+
+def test_a_gate_costs_a_fraction_of_a_no_op_base_http_middleware() -> None:
+    """API key and access log together cost less than a quarter of what a BaseHTTPMiddleware costs to do nothing."""
+    added = bench.measure(rounds=5, requests=500)
+    assert added["Gate: API key + access log"] < added["BaseHTTPMiddleware, no-op"] / 4
