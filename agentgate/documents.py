@@ -39,13 +39,18 @@ def load_yaml_documents(text: str) -> Iterator[tuple[int, Any]]:
         return loader.construct_mapping(node, deep=True)
 
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    loader = Loader(text)
+    try:
+        loader = Loader(text)
+    except yaml.YAMLError:  # a control character
+        raise ConfigurationError("not valid YAML") from None
     try:
         while loader.check_node():
             node = loader.get_node()
             document = loader.construct_document(node)
             if node is not None and document is not None:
                 yield node.start_mark.line + 1, document
+    except ConfigurationError:  # a ValueError, too: it has its own words
+        raise
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

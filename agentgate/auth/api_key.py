@@ -46,7 +46,8 @@ class APIKeyAuth(Authenticator):
     ) -> None:
         self.keys = keys if isinstance(keys, KeyStore) else StaticKeys(keys)
         self.location = location
-        self.prepares = self.keys.refreshes
+        if type(self).prepare is APIKeyAuth.prepare:  # a subclass's own is always called
+            self.prepares = self.keys.refreshes
 
     async def prepare(self, request: Request) -> None:
         await self.keys.refresh()

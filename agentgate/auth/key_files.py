@@ -11,12 +11,12 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigurationError, describe
-from .keys import Key, KeyTable, key_from_entry, key_from_text, key_table
+from .keys import Key, KeyTable, key_from_entry, key_from_text, key_table, no_doubles
 
 POLL_SECONDS: Final = 0.5
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024  # about 300,000 keys; a larger file is refused rather than read
@@ -156,7 +156,7 @@ def _read_document(path: Path) -> Any:
     try:
         text = _read_text(path)
         if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_no_doubles)
+            return json.loads(text, object_pairs_hook=no_doubles)
         from ..documents import load_yaml  # PyYAML is an extra
 
         return load_yaml(text)
@@ -164,9 +164,3 @@ def _read_document(path: Path) -> Any:
         raise ConfigurationError(f"{path}: {fault}" for fault in exc.faults) from None
     except (ValueError, RecursionError):
         raise ConfigurationError(f"{path}: not valid JSON") from None
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ConfigurationError("a member is given twice")
-    return dict(pairs)

@@ -214,10 +214,19 @@ def key_from_text(text: str, *, id: str | None = None) -> Key:
     if not text.startswith("{"):
         return _named(id, text)
     try:
-        entry = json.loads(text)
+        entry = json.loads(text, object_pairs_hook=no_doubles)
+    except ConfigurationError:
+        raise
     except (ValueError, RecursionError):
         raise ConfigurationError("not valid JSON") from None
     return key_from_entry(entry, id=id)
+
+
+def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: a member given twice is a fault, not the last one's."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ConfigurationError("a member is given twice")
+    return dict(pairs)
 
 
 def digest_id(digest: bytes) -> str:

@@ -1,0 +1,136 @@
+"""The command `agentgate`: what it is told on the command line, and how its faults are told.
+
+Standard output is for what programs read (the access log, a hash); everything for people goes to standard error.
+Exit codes: 0 done, 1 could not listen, 2 a fault in the configuration or on the command line. A key is never taken
+from the command line, where every user of the machine could read it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Final
+
+from .. import __version__
+from ..errors import ConfigurationError
+
+_EXTRA: Final = ("pydantic", "uvicorn", "yaml")  # what the extra `cli` brings; `keys` does without
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except ConfigurationError as exc:
+        print(*exc.faults, sep="\n", file=sys.stderr)  # each begins with its file, where it has one
+        return 2
+    except KeyboardInterrupt:  # before there was anything to end
+        return 130
+
+
+def complain(text: str, code: int) -> int:
+    """Say what is wrong, and return the exit code."""
+    print(f"agentgate: {text}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agentgate", description="One policy gate in front of agent traffic.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"agentgate {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo", help="try it: a gateway that wants an API key, in front of an upstream of its own", allow_abbrev=False
+    )
+    _serving(demo, _demo)
+
+    serve = commands.add_parser("serve", help="be the gateway that Kubernetes documents describe", allow_abbrev=False)
+    serve.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAMESPACE/NAME:PORT=URL",
+        help="where a Service lives, such as httpbin/httpbin:8000=http://127.0.0.1:8000; may be repeated",
+    )
+    serve.add_argument(
+        "--gateway", metavar="NAMESPACE/NAME", help="the Gateway to be, when the routes name several of them"
+    )
+    serve.add_argument(
+        "--allow-weak-keys", action="store_true", help="let in keys that are easy to guess or published, with a warning"
+    )
+    _serving(serve, _serve)
+
+    keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
+    actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    new = actions.add_parser("new", help="make a key: it is shown once, with its entry for a keys file")
+    new.add_argument("--id", help="what the log calls the holder of the key")
+    new.set_defaults(run=_keys_new)
+    hash = actions.add_parser("hash", help="read a key from standard input and print its hash")
+    hash.set_defaults(run=_keys_hash)
+    return parser
+
+
+def _serving(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s; 0: any)")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of the access log (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+# Imported when they are needed: the extra may be missing, and uvicorn takes its time.
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    if _extra_is_missing():
+        return 2
+    from .demo import demo
+
+    return demo(arguments.port, arguments.log_format)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if _extra_is_missing():
+        return 2
+    from .serve import serve
+
+    return serve(
+        arguments.files,
+        host=arguments.host,
+        port=arguments.port,
+        backends=arguments.backend,
+        gateway=arguments.gateway,
+        log_format=arguments.log_format,
+        allow_weak_keys=arguments.allow_weak_keys,
+    )
+
+
+def _keys_new(arguments: argparse.Namespace) -> int:
+    from .keys import new
+
+    return new(arguments.id)
+
+
+def _keys_hash(arguments: argparse.Namespace) -> int:
+    from .keys import hash_one
+
+    return hash_one()
+
+
+def _extra_is_missing() -> bool:
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        complain(f"{', '.join(missing)} not installed: pip install 'agentgate-asgi[cli]'", code=2)
+    return bool(missing)

@@ -1,0 +1,57 @@
+"""load_gateway: files of Kubernetes documents to a Gateway, or every fault in them at once."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from ..policy import Observer
+from ..proxy.gateway import Gateway, create_gateway
+from .keys import KeySources, check_base64
+from .policies import authentications
+from .read import Faults, read_documents
+from .routes import Services, build_routes, choose_gateway, gateways_of, plan_routes
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_logger = logging.getLogger("agentgate.manifests")
+
+
+def load_gateway(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    backends: Mapping[str, str] = _NONE,
+    gateway: str | None = None,
+    observe: Sequence[Observer] = (),
+    allow_weak_keys: bool = False,
+    resolve: Callable[[str], bool] | None = None,
+    warn: Callable[[str], Any] = _logger.warning,
+) -> Gateway:
+    """The Gateway that these YAML files describe. Raises one `ConfigurationError` with every fault in them.
+
+    `backends` says where a Service lives (`{"httpbin/httpbin:8000": "http://127.0.0.1:8000"}`), which is otherwise
+    `http://name.namespace:port`; `resolve` is asked whether such a host name is known here. `gateway` is the
+    `namespace/name` of the Gateway to be, when the routes name several. `warn` is told of each weak key that
+    `allow_weak_keys` lets in.
+    """
+    faults = Faults()
+    documents = read_documents(paths, faults)
+    check_base64(documents.secrets, faults)
+    if not documents.routes and not documents.broken("HTTPRoute"):
+        faults.add("there is no HTTPRoute: nothing would be served")
+    named = frozenset[str]().union(*map(gateways_of, documents.routes))
+    # Which Gateways there are is not known while routes cannot be read.
+    chosen = gateway if documents.broken("HTTPRoute") else choose_gateway(named, gateway, faults)
+    attached = authentications(documents, named, KeySources(faults, allow_weak_keys, warn), faults)
+    services = Services(backends, resolve, faults)
+    plan = plan_routes(documents.routes, chosen, services)
+    if not documents.broken("HTTPRoute"):
+        services.check_unused()
+    faults.raise_any()
+    general = attached.get(("Gateway", chosen or ""))
+    return create_gateway(
+        *build_routes(plan, services, attached),
+        authenticate=() if general is None else [general.authenticator],
+        mode="strict" if general is None else general.mode,
+        observe=observe,
+    )

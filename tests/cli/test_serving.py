@@ -1,0 +1,247 @@
+"""`agentgate demo` and `agentgate serve` as processes, asked over HTTP."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agentgate.auth.keys import new_key
+from agentgate.cli.demo import KEY
+
+TUTORIAL = sorted(str(path) for path in (Path(__file__).parents[2] / "docs" / "tutorial").glob("*.yaml"))
+COMMAND = (sys.executable, "-c", "import sys; from agentgate.cli import main; sys.exit(main())")
+MISSING = "api key authentication failure: no API Key found"
+SECONDS = 30  # for anything to happen; no test that passes waits so long
+
+
+class Process:
+    """One run of the command, with what it says."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.popen = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        # A process that says nothing must not hang the tests.
+        self._timer = threading.Timer(SECONDS, self.popen.kill)
+        self._timer.start()
+
+    def error_line(self) -> str:
+        """The next line on standard error."""
+        assert self.popen.stderr is not None
+        line = self.popen.stderr.readline()
+        assert line, "it has ended"
+        return line.rstrip("\n")
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, list[str], str]:
+        """Signal the end. Returns the exit code, the lines of the log, and the rest of standard error."""
+        self.popen.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, list[str], str]:
+        out, err = self.popen.communicate()
+        self._timer.cancel()
+        return self.popen.returncode, out.splitlines(), err
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Process]:
+    process = Process(*arguments)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def finished(*arguments: str) -> tuple[int, list[str], str]:
+    """A run that ends by itself."""
+    with running(*arguments) as process:
+        return process.wait()
+
+
+@contextmanager
+def demo(*arguments: str) -> Iterator[tuple[Process, list[str]]]:
+    """The demo on any free port, and its two hints."""
+    with running("demo", "--port", "0", *arguments) as process:
+        yield process, [process.error_line(), process.error_line()]
+
+
+def port_of(text: str) -> int:
+    found = re.search(r"(?:localhost|127\.0\.0\.1|\[::1\]):(\d+)", text)
+    assert found is not None
+    return int(found[1])
+
+
+def get(port: int, key: str | None = None, path: str = "/headers") -> httpx.Response:
+    headers = {"host": "www.example.com"} | ({} if key is None else {"authorization": f"Bearer {key}"})
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=SECONDS)
+
+
+def test_the_demo_tells_the_story_of_the_tutorial() -> None:
+    with demo() as (process, hints):
+        port = port_of(hints[0])
+        refused, passed = get(port), get(port, KEY)
+        code, log, rest = process.end()
+    assert hints == [
+        f'curl -i localhost:{port}/headers -H "host: www.example.com"',
+        f'curl -i localhost:{port}/headers -H "host: www.example.com" -H "Authorization: Bearer {KEY}"',
+    ]
+    assert (refused.status_code, refused.text) == (401, MISSING)
+    assert passed.status_code == 200
+    assert "Authorization" not in passed.json()["headers"]
+    assert passed.json()["headers"]["Host"] == "www.example.com"
+    assert "server" not in passed.headers
+    assert (code, rest) == (0, "")
+    assert len(log) == 2
+    story = "http.method=GET http.host=www.example.com http.path=/headers http.version=HTTP/1.1"
+    assert re.search(
+        rf"\trequest route=httpbin/httpbin src.addr=127.0.0.1:\d+ {story} http.status=401 protocol=http"
+        rf' error="{MISSING}" reason=APIKeyAuth duration=\d+ms$',
+        log[0],
+    )
+    assert re.search(
+        rf"\trequest route=httpbin/httpbin endpoint=127.0.0.1:\d+ src.addr=127.0.0.1:\d+ {story} http.status=200"
+        r" protocol=http duration=\d+ms principal=api-key$",
+        log[1],
+    )
+    assert KEY not in "".join(log)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_hints_of_the_demo_can_be_typed() -> None:
+    with demo() as (_, hints):
+        answers = [
+            subprocess.run(shlex.split(hint), capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+            for hint in hints
+        ]
+    assert answers[0].startswith("HTTP/1.1 401 ")
+    assert answers[0].endswith(MISSING)
+    assert answers[1].startswith("HTTP/1.1 200 ")
+
+
+def test_the_log_of_the_demo_as_json() -> None:
+    with demo("--log-format", "json") as (process, hints):
+        get(port_of(hints[0]))
+        _, log, _ = process.end(signal.SIGTERM)
+    line = json.loads(log[0])
+    assert (line["http.status"], line["error"], line["reason"]) == (401, MISSING, "APIKeyAuth")
+
+
+def test_a_second_signal_does_not_wait_for_requests_under_way() -> None:
+    with demo() as (process, hints), socket.create_connection(("127.0.0.1", port_of(hints[0])), SECONDS) as client:
+        client.sendall(
+            f"GET /delay/10 HTTP/1.1\r\nhost: www.example.com\r\nauthorization: Bearer {KEY}\r\n\r\n".encode()
+        )
+        get(port_of(hints[0]))  # so that the first request has been read
+        process.popen.send_signal(signal.SIGINT)
+        process.popen.send_signal(signal.SIGINT)
+        code, log, _ = process.end()
+    assert code == 0
+    assert "http.status=401" in log[0]
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        expected = f"agentgate: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+        assert finished("demo", "--port", port) == (1, [], expected)
+        code, _, err = finished(
+            "serve", *TUTORIAL, "--port", port, "--backend", "httpbin/httpbin:8000=http://127.0.0.1:1"
+        )
+    assert code == 1
+    assert err.endswith(expected)
+
+
+@contextmanager
+def serving(files: Sequence[str], *arguments: str) -> Iterator[tuple[Process, int, list[str]]]:
+    """The process, its port, and what it said before it was up."""
+    with running("serve", *files, "--port", "0", *arguments) as process:
+        said = []
+        while not (line := process.error_line()).startswith("listening on "):
+            said.append(line)
+        yield process, port_of(line), said
+
+
+def test_serve_runs_the_documents_of_the_tutorial() -> None:
+    with (
+        demo() as (_, hints),
+        # The demo's gateway has a route for the same host: it makes a good upstream.
+        serving(TUTORIAL, "--backend", f"httpbin/httpbin:8000=http://127.0.0.1:{port_of(hints[0])}") as started,
+    ):
+        process, port, said = started
+        answers = [get(port), get(port, new_key()), get(port, KEY)]
+        stranger = httpx.get(f"http://127.0.0.1:{port}/headers", timeout=SECONDS)
+        code, log, rest = process.end()
+    assert [answer.status_code for answer in answers[:2]] == [401, 401]
+    assert answers[1].text == "api key authentication failure: invalid credentials"
+    assert (answers[2].status_code, answers[2].text) == (401, MISSING)  # the upstream's: the key stopped here
+    assert (stranger.status_code, stranger.text) == (404, "route not found")
+    assert (code, rest) == (0, "")
+    assert ["http.status=401" in line for line in log] == [True, True, True, False]
+    assert "principal=api-key" in log[2]
+    assert said == [
+        f"agentgate: WARNING: {TUTORIAL[2]}: document 1 (Secret agentgateway-system/apikey): stringData.api-key:"
+        " this key is published in documentation"
+    ]
+
+
+BACKEND = ("--backend", "httpbin/httpbin:8000=http://127.0.0.1:1")
+
+
+def test_weak_keys_are_for_this_machine_alone() -> None:
+    code, out, err = finished("serve", *TUTORIAL, *BACKEND, "--host", "0.0.0.0", "--port", "0")
+    assert (code, out) == (2, [])
+    assert err.endswith("make one with `agentgate keys new`, or let it in with --allow-weak-keys\n")
+    assert len(err.splitlines()) == 1
+    with running("serve", *TUTORIAL, *BACKEND, "--host", "0.0.0.0", "--port", "0", "--allow-weak-keys") as process:
+        assert process.error_line().startswith("agentgate: WARNING: ")
+        assert process.error_line().startswith("listening on http://0.0.0.0:")
+        assert process.end()[0] == 0
+
+
+def test_a_name_may_mean_several_addresses() -> None:
+    with serving(TUTORIAL, *BACKEND, "--host", "localhost") as (process, port, _):
+        assert httpx.get(f"http://localhost:{port}", timeout=SECONDS).status_code == 404
+        assert process.end()[0] == 0
+
+
+def test_with_a_fault_nothing_is_started(tmp_path: Path) -> None:
+    broken = tmp_path / "policy.yaml"
+    broken.write_text(Path(TUTORIAL[1]).read_text().replace("mode: Strict", "mode: strict"))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with running("serve", TUTORIAL[0], str(broken), TUTORIAL[2], *BACKEND, "--port", str(port)) as process:
+        code, out, err = process.wait()
+    assert (code, out) == (2, [])
+    assert err.splitlines()[1:] == [
+        f"{broken}: document 1 (AgentgatewayPolicy agentgateway-system/apikey-auth):"
+        " spec.traffic.apiKeyAuthentication.mode: Input should be 'Strict', 'Optional' or 'Permissive'"
+    ]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_service_that_is_not_known_here() -> None:
+    code, out, err = finished("serve", *TUTORIAL, "--port", "0")
+    assert (code, out) == (2, [])
+    assert err.splitlines()[1:] == [
+        f"{TUTORIAL[0]}: document 1 (HTTPRoute httpbin/httpbin): spec.rules[0].backendRefs[0]: Service"
+        " httpbin/httpbin:8000 does not resolve here; say where it lives:"
+        " --backend httpbin/httpbin:8000=http://HOST:PORT"
+    ]
