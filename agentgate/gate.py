@@ -32,7 +32,7 @@ class Gate:
 
     `authenticate`: the first that recognises a credential answers. `authorize`: all of them must allow. `observe`: told
     of every request, refused ones too. `mode`, of the authenticators: `strict` wants a credential; `optional` lets a
-    request without one pass as anonymous; `permissive` lets a bad one pass too, unauthenticated. `edge`: what a
+    request without one pass as anonymous; `permissive` lets a bad one (401) pass too, unauthenticated. `edge`: what a
     request must look like to be judged.
 
     A policy in the wrong slot is a `TypeError`; no policy and no observer at all is a `ConfigurationError`. Without an
@@ -62,6 +62,7 @@ class Gate:
         self._decides = bool(self.authenticate or self.authorize)
         locations = [policy.location for policy in self.authenticate]
         self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
+        self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
         self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +97,8 @@ class Gate:
             if self.observe:
                 record.observe(self.observe)
             request = self._view(record, scope)
-            refusal = None if record.edge is self.edge else self.edge.check(request, self._singletons)
+            seen = record.edge is self.edge and not self._own_singletons
+            refusal = None if seen else self.edge.check(request, self._singletons)
             if refusal is None:
                 record.edge = self.edge
                 decision, location = await self._decide(request, record.trail) if self._decides else (_OPEN, None)
@@ -201,7 +203,8 @@ class Gate:
         return decision, None
 
     def explain(self, request: Request) -> list[Decision]:
-        """The decisions that this Gate comes to about a request, in order, up to the first denial; no app is called.
+        """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
+        first denial, or an allow. No app is called.
 
         Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
         or `jwt=`) goes to the authorizers at once.
@@ -215,7 +218,10 @@ class Gate:
             next(steps)
             while True:
                 steps.send(None)
-        except StopIteration:
+        except StopIteration as stop:
+            verdict, _ = stop.value
+            if verdict is _OPEN and not (trail and trail[-1].effect == "allow" and trail[-1].enforced):
+                trail.append(verdict)  # nobody had to say yes: the list still ends with what stands
             return trail
 
     def __repr__(self) -> str:

@@ -25,8 +25,8 @@ class _Policy(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "prepare" in vars(cls) and "prepares" not in vars(cls):
-            cls.prepares = True
+        if "prepares" not in vars(cls):
+            cls.prepares = cls.prepare is not _Policy.prepare  # wherever it has it from: a mix-in's counts
 
     @property
     def name(self) -> str:
@@ -78,7 +78,14 @@ def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
             return decision
         return _allowed_by(policy.name) if decision is _ALLOW else replace(decision, policy=policy.name)
     except Exception as exc:
-        return policy_error(type(policy).__name__, exc)
+        return policy_error(_name_of(policy), exc)
+
+
+def _name_of(policy: Authenticator | Authorizer) -> str:
+    try:
+        return policy.name
+    except Exception:  # a name may be the user's code too
+        return type(policy).__name__
 
 
 # -- functions as policies -------------------------------------------------------------------------------------------
@@ -92,7 +99,7 @@ class _Function(Authorizer):
 
     @property
     def name(self) -> str:
-        return self._function.__name__
+        return getattr(self._function, "__name__", type(self._function).__name__)  # a partial has none
 
     def check(self, request: Request) -> Decision:
         return self._function(request)

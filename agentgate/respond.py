@@ -12,6 +12,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame's 125 bytes, without the code
 
 
 async def respond(decision: Decision, scope: Scope, send: Send) -> None:
@@ -20,12 +21,17 @@ async def respond(decision: Decision, scope: Scope, send: Send) -> None:
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": decision.message[:120]})
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": _cut(decision.message)})
             return
         prefix = "websocket.http.response"
-    body = decision.message.encode()
+    bodiless = decision.status in (204, 304)
+    body = b"" if bodiless else decision.message.encode()
     headers = [*decision.headers]
-    if decision.status != 204:
+    if not bodiless:
         headers += [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": f"{prefix}.start", "status": decision.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": b"" if scope.get("method") == "HEAD" else body})
+
+
+def _cut(message: str) -> str:
+    return message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")

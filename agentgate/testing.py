@@ -31,16 +31,17 @@ def http_scope(
     method: str = "GET",
     target: str = "/",
     *,
-    headers: HeadersInit = (),
+    headers: HeadersInit | Iterable[tuple[bytes, bytes]] = (),
     host: str | None = "localhost",
     **more: Any,
 ) -> dict[str, Any]:
     """The scope that a server makes of a request. `target` is path and query as they stand on the request line;
-    `host=None` leaves the Host header out; `more` sets or replaces members of the scope (`client`, `root_path`, ...).
+    headers given as bytes are taken as they are; `host=None` adds no Host header; `more` sets or replaces members of
+    the scope (`client`, `root_path`, ...).
     """
     path, _, query = target.partition("?")
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+    raw = [_header(name, value) for name, value in pairs]
     if host is not None and not any(name == b"host" for name, _ in raw):
         raw.insert(0, (b"host", host.encode("latin-1")))
     scope: dict[str, Any] = {
@@ -191,6 +192,13 @@ class Recorder(Observer):
 
     def __repr__(self) -> str:
         return f"Recorder({len(self.records)} records)"
+
+
+def _header(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
+    return (
+        name.lower().encode("latin-1") if isinstance(name, str) else name,
+        value.encode("latin-1") if isinstance(value, str) else value,
+    )
 
 
 def _incoming(kind: str, body: bytes | Iterable[bytes], incoming: Iterable[str | bytes], abort: bool) -> list[Message]:

@@ -102,7 +102,7 @@ class FileKeys(_WatchedKeys):
 
 class DirectoryKeys(_WatchedKeys):
     """Keys from a directory with one file per key, as Kubernetes mounts a Secret: the file's name is the key's id,
-    its text the key itself or JSON `{"key" | "keyHash", "metadata": {...}}`. Names that begin with a dot are left
+    its text the key itself, or one entry of a keys file as JSON. Names that begin with a dot are left
     out; where `..data` points, all files are read from there, so that an update is seen whole."""
 
     def _fingerprint(self) -> Hashable:

@@ -93,15 +93,16 @@ class Gateway:
             await backend.aclose()
 
     def explain(self, request: Request) -> list[Decision]:
-        """The decisions that a request would meet, in order, up to the first denial; nothing is forwarded."""
-        refusal = self._entry.explain(request)
-        if refusal:
-            return refusal
+        """The decisions that a request would meet, in order, the last one being the one that stands; nothing is
+        forwarded."""
+        first = self._entry.explain(request)
+        if first[-1].effect != "allow":
+            return first
         route = self._match(request)
         if route is None:
             return [_NO_ROUTE]
         app = self._apps[route]
-        return app.explain(request) if isinstance(app, Gate) else []
+        return app.explain(request) if isinstance(app, Gate) else first
 
     def __repr__(self) -> str:
         return f"Gateway({', '.join(map(repr, self.routes))})"

@@ -1,0 +1,495 @@
+"""The documents keep their word: every block of code and every example runs, every signature and list shown is the
+code's own, every link leads somewhere.
+
+How blocks are read:
+
+- a `python` block is executed; the blocks of one page share a namespace. One that begins with `# name.py` is also
+  written to that file, as a `yaml` block that begins with `# name.yaml` is;
+- a `python signature` block is compared with `inspect.signature`;
+- the `sh` blocks of a page are typed into a shell, one page one session; a `text` block behind one is its output, or
+  its server's: each line must be there, apart from addresses, times and keys.
+"""
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+import agentgate
+import agentgate.testing
+from agentgate import Edge, Principal, Reason, Record, Request, deny
+from agentgate.observe.access_log import fields
+
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+REFERENCE: Final = sorted((DOCS / "reference").glob("*.md"))
+PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+EXAMPLES: Final = sorted((ROOT / "examples").glob("*.py"))
+SECONDS: Final = 15.0  # for a command to end, or a server to listen; no test waits so long that passes
+
+KEYS_YAML: Final = f"""\
+keys:
+- id: alice
+  keyHash: {agentgate.hash_key(agentgate.new_key())}
+  metadata: {{group: eng}}
+"""
+
+
+class Block(NamedTuple):
+    """A fenced block: where it stands, its info string, its text."""
+
+    page: Path
+    line: int
+    info: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that it is to be saved as."""
+        found = re.match(r"# ([\w.-]+\.(?:py|ya?ml))\n", self.text)
+        return found[1] if found else None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in re.finditer(r"^```(.*)\n((?s:.*?))^```$", text, re.MULTILINE)
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def pages_with(info: str) -> list[Path]:
+    return [page for page in PAGES if any(block.info == info for block in blocks(page))]
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in, but for the keys that pages speak of."""
+    (tmp_path / "keys.yaml").write_text(KEYS_YAML)
+    secret = tmp_path / "secrets" / "apikey"
+    secret.mkdir(parents=True)
+    (secret / "alice").write_text(agentgate.new_key() + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AGENT_KEY", agentgate.new_key())
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        if (tmp_path / f"{name}.py").exists():
+            del sys.modules[name]  # another page may have a file of this name
+
+
+# -- what can be run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+def test_python_blocks_run(page: Path, folder: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.file is not None:
+            (folder / block.file).write_text(block.text)
+        if block.info == "python":
+            code = compile("\n" * block.line + block.text, str(page), "exec")
+            exec(code, namespace)  # that is the point
+
+
+@pytest.mark.parametrize("page", [page for page in pages_with("sh") if page.parent != ROOT], ids=name_of)
+def test_shell_blocks_do_what_the_page_says(page: Path, folder: Path) -> None:
+    for file in (DOCS / "tutorial").glob("*.yaml"):
+        shutil.copy(file, folder)
+    found = blocks(page)
+    commands = "".join(block.text for block in found if block.info == "sh")
+    for tool in ("curl", "jq"):
+        if re.search(rf"^{tool} ", commands, re.MULTILINE) and shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    with Shell(folder) as shell:
+        for block, following in zip(found, [*found[1:], None], strict=True):
+            if block.file is not None:
+                (folder / block.file).write_text(shell.local(block.text))
+            if block.info == "sh":
+                shell.type(block)
+                if following is not None and following.info == "text":
+                    shell.expect(following)
+
+
+class Shell:
+    """Types commands as a reader would: a server runs until another one wants its port."""
+
+    SERVERS = re.compile(r"(?:agentgate (?:demo|serve)|uvicorn)\b")
+    SKIPPED = re.compile(r"pip |export |python tests/bench/")  # done, or too long
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = {"8080": free_port(), "9000": free_port()}
+        self.servers: dict[int, subprocess.Popen[str]] = {}
+        self.typed, self.served = folder / "typed.out", folder / "served.out"  # what commands and servers say
+        # What runs here is the code beside this file, with the commands of the Python that runs this.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+
+    def __enter__(self) -> "Shell":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for port in list(self.servers):
+            self.stop(port)
+
+    def local(self, text: str) -> str:
+        for written, port in self.ports.items():
+            text = text.replace(written, str(port))
+        return text
+
+    @property
+    def output(self) -> str:
+        return "\n".join(file.read_text("utf-8") for file in (self.typed, self.served))
+
+    def type(self, block: Block) -> None:
+        self.typed.write_text("")
+        self.served.write_text("")
+        script: list[str] = []
+        for command in block.text.replace("\\\n", " ").splitlines():
+            if self.SERVERS.match(command):
+                self.serve(command.removesuffix(" &"))
+            elif not self.SKIPPED.match(command):
+                script.append(self.local(command))
+        with self.typed.open("a") as output:
+            done = subprocess.run(
+                ["/bin/sh", "-e"], input="\n".join(script), cwd=self.folder, env=self.env, text=True, timeout=SECONDS,
+                stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        assert done.returncode == 0, f"{block.page}:{block.line}\n{self.output}"
+
+    def serve(self, command: str) -> None:
+        """Start a server and wait until it listens or has ended."""
+        port = self.ports["9000" if "9000" in command and "=" not in command else "8080"]
+        command = self.local(command)
+        if str(port) not in command.replace("=", " ").split():
+            command += f" --port {port}"
+        self.stop(port)
+        with self.served.open("a") as output:
+            server = self.servers[port] = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"], cwd=self.folder, env=self.env, text=True,
+                stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        give_up = time.monotonic() + SECONDS
+        while server.poll() is None and not listening(port):
+            assert time.monotonic() < give_up, f"{command} does not listen\n{self.output}"
+            time.sleep(0.02)
+        if server.poll() is not None:
+            with self.served.open("a") as output:
+                output.write(f"exit {server.returncode}\n")
+
+    def stop(self, port: int) -> None:
+        server = self.servers.pop(port, None)
+        if server is not None and server.poll() is None:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+                raise
+
+    def expect(self, block: Block) -> None:
+        """Every line of the block is in the output: of the commands, or of the servers that still run."""
+        wanted = [settled(line) for line in self.local(block.text).splitlines()]
+        give_up = time.monotonic() + 3.0  # log lines are written a moment after the response
+        missing = wanted
+        while missing and time.monotonic() < give_up:
+            seen = {settled(line) for line in self.output.splitlines()}
+            missing = [line for line in wanted if line not in seen]
+            if missing:
+                time.sleep(0.02)
+        assert not missing, f"{block.page}:{block.line}: not in the output:\n{self.output}"
+
+
+def settled(line: str) -> str:
+    """A line without what differs from run to run."""
+    for pattern, word in (
+        (r"^(?:\S+Z\tinfo\trequest |\.\.\. )", "... "),
+        (r'"time": "[^"]*"', '"time": "..."'),
+        (r"(?:127\.0\.0\.1|localhost):\d+", "ADDRESS"),
+        (r"duration(=|\": \")\d+ms", "duration"),
+        (r"agk_[\w-]+(?:\.\.\.)?", "agk_"),
+        (r"sha256:[0-9a-f]+(?:\.\.\.)?", "sha256:"),
+    ):
+        line = re.sub(pattern, word, line)
+    return line.rstrip()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_examples_say_how_to_run_them_and_are_short(path: Path) -> None:
+    text = path.read_text("utf-8")
+    docstring = ast.get_docstring(ast.parse(text))
+    assert docstring
+    assert path.name in docstring or path.stem in docstring
+    assert len(text.splitlines()) < 60
+
+
+EXPECTED: Final = {
+    # Lines that curl prints when a reader does what the docstring says.
+    "wrap_fastapi.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", '{"id":"agent"}'],
+    "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
+    "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
+    "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_examples_run_as_they_say(name: str, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    path = Path(shutil.copy(ROOT / "examples" / name, folder))
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    commands = [line.removeprefix("    ") for line in docstring.splitlines() if line.startswith("    ")]
+    with Shell(folder) as shell:
+        if name == "gateway.py":
+            (folder / "upstream.py").write_text(next(b.text for b in blocks(TUTORIAL) if b.file == "upstream.py"))
+            shell.type(Block(path, 0, "sh", "uvicorn upstream:app --port 9000"))
+            shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
+        shell.type(Block(path, 0, "sh", "\n".join(commands)))
+        shell.expect(Block(path, 0, "text", "\n".join(EXPECTED[name])))
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES} == {*EXPECTED, "policy_test.py"}
+
+
+def test_policy_test(folder: Path) -> None:
+    """It is a user's test file: pytest runs it, with the user's own, empty configuration."""
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    shutil.copy(ROOT / "examples" / "policy_test.py", folder)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "policy_test.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout
+
+
+# -- the reference ---------------------------------------------------------------------------------------------------
+
+_ALIASES: Final = (
+    # What `inspect` spells out, by the names that the code has for it; the longest first.
+    (
+        "Callable[[MutableMapping[str, Any], Callable[[], Awaitable[MutableMapping[str, Any]]],"
+        " Callable[[MutableMapping[str, Any]], Awaitable[None]]], Awaitable[None]]",
+        "ASGIApp",
+    ),
+    ("Optional[Literal['strict', 'optional', 'permissive']]", "Mode | None"),
+    ("Literal['strict', 'optional', 'permissive']", "Mode"),
+    ("Literal['text', 'json']", "Format"),
+    ("Literal['allow', 'deny', 'abstain']", "Effect"),
+    ("Header | Query | Cookie", "Location"),
+    ("Callable[[str], object]", "Sink"),
+    ("datetime.datetime", "datetime"),
+    ("'Sink | Logger | None'", "Sink | Logger | None"),
+    ("Mapping[str, str | Secret] | Iterable[str | Secret | Key]", "Keys"),
+    ("Mapping[str, str] | Iterable[tuple[str, str]]", "HeadersInit"),
+    ("tuple[tuple[bytes, bytes], ...]", "RawHeaders"),
+    ("MutableMapping[str, Any]", "Scope"),
+    ("str | Pattern[str]", "Pattern"),
+    ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
+    ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
+    ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
+    ("<factory>", "{}"),
+    ("mappingproxy({})", "{}"),
+)
+
+
+def resolved(name: str) -> Any:
+    found: Any = agentgate
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def signature_of(name: str) -> str:
+    """`inspect.signature`, without the modules of its types, one parameter a line where it is long."""
+    signature = inspect.signature(resolved(name))
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    text = str(signature.replace(parameters=parameters))
+    text = re.sub(r"frozenset\((\{[^}]*\})\)", "METHODS", text)
+    text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)
+    text = re.sub(r"'([A-Z]\w+)'", lambda m: m[1] if hasattr(agentgate, m[1]) else m[0], text)  # "-> 'Request'"
+    for long, short in _ALIASES:
+        text = text.replace(long, short)
+    if inspect.isclass(resolved(name)):
+        text = text.removesuffix(" -> None")
+    if len(name + text) <= 100:
+        return name + text
+    arguments, end = re.fullmatch(r"\((.*)\)( ->.*)?", text).groups()  # type: ignore[union-attr]
+    parts = re.split(r", (?=\*|\w+:)(?![^\[(]*[\])])", arguments)
+    return "\n".join([f"{name}(", *(f"    {part}," for part in parts), f"){end or ''}"])
+
+
+SIGNATURES: Final = [block for page in REFERENCE for block in blocks(page) if block.info == "python signature"]
+
+
+@pytest.mark.parametrize("block", SIGNATURES, ids=lambda block: block.text.partition("(")[0])
+def test_signatures_shown_are_the_code_s_own(block: Block) -> None:
+    assert block.text.rstrip("\n") == signature_of(block.text.partition("(")[0])
+
+
+def test_every_public_name_has_a_heading_and_its_signature() -> None:
+    text = "".join(page.read_text("utf-8") for page in REFERENCE)
+    headings = set(re.findall(r"^###? `(\w+)`$", text, re.MULTILINE))
+    assert headings >= set(agentgate.__all__)
+    shown = {block.text.partition("(")[0] for block in SIGNATURES}
+    without = {"Authenticator", "Authorizer", "Observer", "KeyStore", "Reason", "BEARER"}  # not made by calling them
+    without |= {"AgentgateError", "UnknownScopeError"}
+    assert shown >= set(agentgate.__all__) - without
+
+
+def table(page: str, column: str) -> list[list[str]]:
+    """The cells of the table whose first column is headed `column`, code marks taken off."""
+    text = (DOCS / "reference" / page).read_text("utf-8")
+    found = re.search(rf"^\| {re.escape(column)} \|.*\n\|[-| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert found, f"{page} has no table of {column}"
+    return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
+
+
+def test_the_access_log_s_fields_in_their_order() -> None:
+    request = Request.http("GET", "/")
+    record = Record(request)
+    record.view = Request({"type": "http"}, principals=(Principal("alice"),))
+    record.route, record.endpoint, record.status, record.duration = "r", "e", 403, 0.001
+    record.refuse(deny(rule="rule", detail="detail"))
+    assert [row[0] for row in table("access-log.md", "Field")] == [*fields(record)]
+
+
+def test_every_option_of_the_edge_and_every_reason() -> None:
+    assert [row[0] for row in table("gate.md", "Option")] == [field.name for field in dataclasses.fields(Edge)]
+    assert [row[0] for row in table("policies.md", "Reason")] == [f"{reason.value}" for reason in Reason]
+
+
+def refusals() -> Iterator[tuple[str, Request]]:
+    """A request for each row of the table of what the edge refuses."""
+    get = Request.http
+    yield "a header name is not a lower-case token", get(headers={"a b": "x"})
+    yield "a header name has an underscore", get(headers={"x_user": "x"})
+    yield "a header name is empty", get(headers={"": "x"})
+    yield "a header value has a control character", get(headers={"x": "a\x01"})
+    yield "several host headers", get(headers=[("host", "a"), ("host", "b")])
+    yield "content-length and transfer-encoding", get(headers={"content-length": "1", "transfer-encoding": "chunked"})
+    yield "a transfer-encoding other than chunked", get(headers={"transfer-encoding": "gzip"})
+    yield "content-length is not a number", get(headers={"content-length": "+1"})
+    yield "no host header", Request({"type": "http", "method": "GET", "path": "/"})
+    yield "the host header is not a host name with an optional port", get(host="a/b")
+    yield "path and raw_path differ", Request({"path": "/a", "raw_path": b"/b", "headers": [(b"host", b"a")]})
+    yield "the target does not start with a slash", get(target="x")
+    yield "the path has a character that RFC 3986 does not allow there", get(target="/a b")
+    yield "the path has a bad percent-encoding", get(target="/%zz")
+    yield "the path is percent-encoded twice", get(target="/%252e")
+    yield "the path has an encoded slash", get(target="/a%2fb")
+    yield "the path has a semicolon", get(target="/a;b")
+    yield "the path has an encoded control character", get(target="/a%00")
+    yield "the path is not UTF-8", get(target="/%ff")
+    yield "the path has a dot segment", get(target="/a/%2e%2e/b")
+    yield "the path has an empty segment", get(target="/a//b")
+    yield "the query has a character that RFC 3986 does not allow there", get(target="/?a=[")
+    yield "the query has a bad percent-encoding", get(target="/?a=%")
+
+
+def test_what_the_edge_refuses() -> None:
+    listed = [row[0] for row in table("responses.md", "After `invalid request: `")]
+    assert listed == [text for text, _ in refusals()]
+    for text, request in refusals():
+        decision = Edge().check(request)
+        assert decision is not None
+        assert (decision.status, decision.message) == (400, f"invalid request: {text}")
+
+
+def test_every_option_of_the_command_line() -> None:
+    text = (DOCS / "reference" / "cli.md").read_text("utf-8")
+    for section in text.split("\n## ")[1:]:
+        command = [word for word in section.split("`")[1].split() if word.islower()][1:]
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys, agentgate.cli; sys.exit(agentgate.cli.main())", *command, "--help"],
+            capture_output=True, text=True, cwd=ROOT, timeout=SECONDS,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        options = set(re.findall(r"^\| `(--[\w-]+)`", section, re.MULTILINE))
+        assert options == set(re.findall(r"^  (--[\w-]+)", done.stdout, re.MULTILINE))
+
+
+def test_serve_with_a_fault_ends_with_2(folder: Path) -> None:
+    """The page shows the faults; that every one of them is listed, and nothing more, is checked here."""
+    broken, _, faults, *_ = (block for block in blocks(DOCS / "reference" / "cli.md"))
+    (folder / "broken.yaml").write_text(broken.text)
+    with Shell(folder) as shell:
+        shell.type(Block(broken.page, broken.line, "sh", "agentgate serve broken.yaml"))
+        assert shell.output.strip() == f"{faults.text}exit 2"
+
+
+# -- what holds on every page ----------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```$", "", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?ms)^```.*?^```$", "", page.read_text("utf-8"))):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target} in {page}"
+        assert not anchor or anchor in anchors(file), f"{target} in {page}"
+
+
+@every_page
+def test_pages_speak_of_the_project_alone(page: Path) -> None:
+    text = page.read_text("utf-8").lower()
+    for word in ("pypi", "index-url", "/work/", "/opt/", "coming soon", "registry", "artifactory"):
+        assert word not in text
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text("utf-8")
+    for page in DOCS.rglob("*.md"):
+        assert page == DOCS / "README.md" or f"]({page.relative_to(DOCS)})" in index
+
+
+def test_the_changelog_begins_with_what_is_not_released() -> None:
+    headings = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+
+
+TUTORIAL: Final = DOCS / "tutorial" / "README.md"
