@@ -208,6 +208,8 @@ class Substitution:
         if "null_type" in (a.name, b.name):
             other = b if a.name == "null_type" else a
             return isinstance(other, Struct) or other.name not in _NOT_NULLABLE
+        if a.name == b.name == "type":  # types are compared when they are values
+            return True
         return a.name == b.name and len(a.params) == len(b.params) and all(map(self._assignable, a.params, b.params))
 
     def _bind(self, variable: Type, t: Type) -> bool | None:
