@@ -3,8 +3,8 @@
     rule = cel.compile('jwt.sub == "alice" && request.path.startsWith("/v1/")', result="bool")
     rule.evaluate({"jwt": {"sub": "alice"}, "request": {"path": "/v1/chat"}})   # True
 
-Nothing here knows of HTTP, reads a clock or keeps state. An expression cannot loop without bound, grow a value without bound, or reach
-Python. cel-python is imported when the first expression is compiled.
+Nothing here knows of HTTP, reads a clock or keeps state. An expression cannot loop without bound, grow a value
+without bound, or reach Python. cel-python is imported when the first expression is compiled.
 """
 
 from agentgate.cel.errors import CELError, CheckError, CompileError, EvaluationError, ParseError, Problem, Unknown

@@ -1,8 +1,9 @@
 """The checker: what every name means and what type every operation has, before anything runs.
 
-All faults of an expression are collected. An operation that is wrong has the type `dyn` from then on, so that one mistake is told
-once. Types agree as in the reference checker (`agentgate.cel.types`); what differs is that structs are closed, and that literals which
-a function would refuse at run time (a regular expression, a network, a timestamp) are refused here.
+All faults of an expression are collected. An operation that is wrong has the type `dyn` from then on, so that one
+mistake is told once. Types agree as in the reference checker (`agentgate.cel.types`); what differs is that structs
+are closed, and that literals which a function would refuse at run time (a regular expression, a network, a timestamp)
+are refused here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from agentgate.cel.errors import Problem, problem
 from agentgate.cel.functions import Function
 from agentgate.cel.library.regex import searcher
-from agentgate.cel.syntax import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select, children
+from agentgate.cel.tree import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select, walk
 from agentgate.cel.types import (
     BOOL,
     BYTES,
@@ -62,36 +63,10 @@ def check(root: Node, source: str, environment: Environment, result: Type | None
     checker = _Checker(source, environment)
     found = checker.visit(root)
     if result is not None and not checker.types.assignable(found, result):
-        checker.fault(f"the expression is {checker.types.resolve(found, DYN)}, not {result}", root.start, root.end)
-    for node in _all(root):
+        checker.fault(root, f"the expression is {checker.types.resolve(found, DYN)}, not {result}")
+    for node in walk(root):
         node.type = checker.types.resolve(node.type, DYN)
     return checker.problems if environment.strict else []
-
-
-def reads(root: Node) -> frozenset[str]:
-    """The dotted paths that an expression reads, as long as they are written: `request.body`, `jwt.sub`, also `request["body"]`."""
-    found: set[str] = set()
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        fields: list[str] = []
-        base = node
-        while isinstance(base, Select) and base.ref is None:
-            # A field that is no plain word ends the path: `jwt["a.b"]` is reported as `jwt`.
-            fields = [base.field, *fields] if base.field.isidentifier() else []
-            base = base.operand
-        if isinstance(base, Name | Select) and isinstance(base.ref, str):
-            found.add(".".join([base.ref, *fields]))
-        pending.extend(children(base))
-    return frozenset(found)
-
-
-def _all(root: Node) -> Iterator[Node]:
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        yield node
-        pending.extend(children(node))
 
 
 def _path(node: Node | None) -> tuple[Name, str] | None:
@@ -116,12 +91,15 @@ class _Checker:
         self.problems: list[Problem] = []
         self.scope: dict[str, Type] = {}
 
-    def fault(self, message: str, start: int, end: int) -> Type:
-        self.problems.append(problem(message, self.source, start, end))
+    def fault(self, node: Node, message: str) -> Type:
+        """A fault of an operation as a whole."""
+        self.problems.append(problem(message, self.source, node.place.start, node.place.end))
         return DYN
 
     def fault_at(self, node: Node, message: str) -> Type:
-        return self.fault(message, node.at, node.until)
+        """A fault of a name or an operator."""
+        self.problems.append(problem(message, self.source, node.place.at, node.place.until))
+        return DYN
 
     def visit(self, node: Node) -> Type:
         node.type = _VISIT[node.__class__](self, node)
@@ -130,10 +108,11 @@ class _Checker:
     def _resolved(self, node: Node) -> Type:
         return self.types.resolve(self.visit(node))
 
-    def _needs(self, node: Node, wanted: Type, what: str) -> None:
+    def _needs(self, node: Node, wanted: Type, what: str) -> Type:
         found = self.visit(node)
         if not self.types.assignable(found, wanted):
-            self.fault(f"{what} must be {wanted}, not {self._show(found)}", node.start, node.end)
+            self.fault(node, f"{what} must be {wanted}, not {self._show(found)}")
+        return wanted
 
     def _show(self, t: Type) -> str:
         return str(self.types.resolve(t, DYN))
@@ -192,7 +171,9 @@ class _Checker:
         if isinstance(operand, Struct):
             if node.field in operand.fields:
                 return operand.fields[node.field]
-            return self.fault_at(node, f"undefined field {node.field!r} in {operand.name!r}{_suggest(node.field, operand.fields)}")
+            return self.fault_at(
+                node, f"undefined field {node.field!r} in {operand.name!r}{_suggest(node.field, operand.fields)}"
+            )
         if operand.name == "map" and self.types.assignable(STRING, operand.params[0]):
             return operand.params[1]
         if operand.name in ("dyn", "param"):
@@ -265,7 +246,7 @@ class _Checker:
                 node.folded = function.plain(text)
         except Fault as fault:
             if fault.kind != "no_overload":
-                self.fault(fault.reason, last.start, last.end)
+                self.fault(last, fault.reason)
 
     def logic(self, node: Call) -> Type:
         for operand in node.args:
@@ -277,7 +258,7 @@ class _Checker:
         self._needs(test, BOOL, "a condition")
         a, b = self.visit(yes), self.visit(no)
         joined = self.types.join(a, b)
-        return joined or self.fault(f"the branches of ?: differ: {self._show(a)} and {self._show(b)}", node.start, node.end)
+        return joined or self.fault(node, f"the branches of ?: differ: {self._show(a)} and {self._show(b)}")
 
     # collections
 
@@ -289,7 +270,7 @@ class _Checker:
             if marked:
                 inner = self.types.fresh()
                 if not self.types.assignable(found, optional_of(inner)):
-                    self.fault(f"an element marked with ? must be optional, not {self._show(found)}", node.start, node.end)
+                    self.fault(node, f"an element marked with ? must be optional, not {self._show(found)}")
                 found = inner
             result = found if result is None else self.types.join(result, found) or DYN
         return self.types.fresh() if result is None else result
@@ -302,7 +283,7 @@ class _Checker:
         key_type = self._joined(keys, [False] * len(keys))
         for key in keys:
             if self.types.resolve(key.type).name not in _KEYS:
-                self.fault(f"{self._show(key.type)} cannot be a key of a map", key.start, key.end)
+                self.fault(key, f"{self._show(key.type)} cannot be a key of a map")
         marked = [position in node.optional for position in range(len(keys))]
         return map_of(key_type, self._joined([value for _, value in node.entries], marked))
 
@@ -313,7 +294,9 @@ class _Checker:
         wanted = ("map",) if node.kind in ("mapValues", "filterKeys") else ("map", "list")
         if over.name not in (*wanted, "dyn", "param"):
             self.fault_at(node, f"{node.kind}() cannot go over {self._show(over)}")
-        first, second = over.params if over.name == "map" else (INT, over.params[0]) if over.name == "list" else (DYN, DYN)
+        first, second = (
+            over.params if over.name == "map" else (INT, over.params[0]) if over.name == "list" else (DYN, DYN)
+        )
         if node.kind == "mapValues":
             types = [second]
         elif len(node.variables) == 1:
@@ -323,14 +306,14 @@ class _Checker:
         variables = dict(zip(node.variables, types, strict=False))
         if node.guard is not None:
             guard = node.guard
-            self._inside(variables, lambda: self._needs(guard, BOOL, "a condition") or BOOL)
+            self._inside(variables, lambda: self._needs(guard, BOOL, "a condition"))
         if node.kind in ("all", "exists", "exists_one", "filter", "filterKeys"):
-            self._inside(variables, lambda: self._needs(node.body, BOOL, f"the predicate of {node.kind}()") or BOOL)
+            self._inside(variables, lambda: self._needs(node.body, BOOL, f"the predicate of {node.kind}()"))
             return {"filter": list_of(types[0]), "filterKeys": over}.get(node.kind, BOOL)
         body = self._inside(variables, lambda: self.visit(node.body))
         if node.kind == "transformMapEntry":
             if self.types.resolve(body).name not in ("map", "dyn", "param"):
-                self.fault(f"the result of {node.kind}() must be a map, not {self._show(body)}", node.body.start, node.body.end)
+                self.fault(node.body, f"the result of {node.kind}() must be a map, not {self._show(body)}")
             return body
         return map_of(first, body) if node.kind in ("transformMap", "mapValues") else list_of(body)
 
@@ -339,11 +322,11 @@ class _Checker:
         if node.kind != "bind":
             inner = self.types.fresh()
             if not self.types.assignable(value, optional_of(inner)):
-                self.fault(f"{node.kind}() needs an optional, not {self._show(value)}", node.value.start, node.value.end)
+                self.fault(node.value, f"{node.kind}() needs an optional, not {self._show(value)}")
             value = inner
         body = self._inside({node.variable: value}, lambda: self.visit(node.body))
         if node.kind == "optFlatMap" and not self.types.assignable(body, optional_of(self.types.fresh())):
-            self.fault(f"the result of optFlatMap() must be optional, not {self._show(body)}", node.body.start, node.body.end)
+            self.fault(node.body, f"the result of optFlatMap() must be optional, not {self._show(body)}")
         return optional_of(body) if node.kind == "optMap" else body
 
     def fallback(self, node: Fallback) -> Type:

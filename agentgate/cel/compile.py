@@ -1,12 +1,14 @@
 """Tree -> one flat Python function.
 
-The function is built as Python syntax nodes, never as text: names of the expression become string constants, or attributes that were
-declared by the program (not by the expression) and are plain identifiers. Local names are `v1`, `v2`, ...; all other names are globals of
-this module's choosing, and there are no builtins. So no literal or identifier can become code.
+The function is built as Python syntax nodes, never as text: names of the expression become string constants, or
+attributes that were declared by the program (not by the expression) and are plain identifiers. Local names are `v1`,
+`v2`, ...; all other names are globals of this module's choosing, and there are no builtins. So no literal or
+identifier can become code.
 
-Shapes that are exact in Python are written inline (`x["k"]`, `x == "lit"`, `t.startswith("/v1")` once `t` is known to be a `str`);
-everything else calls a helper that tests classes exactly. Logical operators and macros become statements around `try`, which costs
-nothing unless something is raised. Their result goes to a local variable, so an operand is never written twice.
+Shapes that are exact in Python are written inline (`x["k"]`, `x == "lit"`, `t.startswith("/v1")` once `t` is known to
+be a `str`); everything else calls a helper that tests classes exactly. Logical operators and macros become statements
+around `try`, which costs nothing unless something is raised. Their result goes to a local variable, so an operand is
+never written twice.
 """
 
 from __future__ import annotations
@@ -14,185 +16,45 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
-from functools import lru_cache
 from typing import Any
 
-from agentgate.cel import runtime, values
+from agentgate.cel.emit import Emitter, Program, at
 from agentgate.cel.functions import Function
-from agentgate.cel.limits import MAX_LOOP
-from agentgate.cel.syntax import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select
-from agentgate.cel.types import Struct, Type
+from agentgate.cel.library import FUNCTIONS
+from agentgate.cel.tree import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select
+from agentgate.cel.types import BOOL, Struct, Type
 from agentgate.cel.values import UInt
 
-Program = Callable[[Any], Any]
-
-# Everything that generated code may name.
-_GLOBALS: dict[str, Any] = {
-    "__builtins__": {},
-    "ABSENT": runtime.ABSENT,
-    "ABSORBED": runtime.ABSORBED,
-    "CAUGHT": runtime.CAUGHT,
-    "NONE": values.NONE,
-    "Optional": values.Optional,
-    "PLAIN": runtime.PLAIN,
-    "SIZED": runtime.SIZED,
-    "UNKNOWN": values.UNKNOWN,
-    "added": runtime.added,
-    "contains": values.contains,
-    "dict": dict,
-    "entered": runtime.entered,
-    "equal": values.equal,
-    "export": runtime.export,
-    "get_optional": runtime.get_optional,
-    "has": values.has,
-    "has_field": runtime.has_field,
-    "index": values.index,
-    "inside": runtime.inside,
-    "int": int,
-    "items": runtime.items,
-    "len": len,
-    "list": list,
-    "map_key": values.map_key,
-    "map_pairs": runtime.map_pairs,
-    "new_map": values.new_map,
-    "no_overload": values.no_overload,
-    "not_bool": runtime.not_bool,
-    "note": runtime.note,
-    "optional_index": values.optional_index,
-    "over_budget": runtime.over_budget,
-    "pairs": runtime.pairs,
-    "reraise": runtime.reraise,
-    "single_entry": runtime.single_entry,
-    "skip": runtime.skip,
-    "str": str,
-    "unknown": runtime.unknown,
-    "_less": values.less,
-    "_less_equal": values.less_equal,
-    "_greater": values.greater,
-    "_greater_equal": values.greater_equal,
+_ORDERS = {
+    "_<_": ("<", "_less"),
+    "_<=_": ("<=", "_less_equal"),
+    "_>_": (">", "_greater"),
+    "_>=_": (">=", "_greater_equal"),
 }
-_ORDERS = {"_<_": ("<", "_less"), "_<=_": ("<=", "_less_equal"), "_>_": (">", "_greater"), "_>=_": (">=", "_greater_equal")}
 _TESTS = {"startsWith": "{t}.startswith({x})", "endsWith": "{t}.endswith({x})", "contains": "{x} in {t}"}
-_BOOL_CALLS = frozenset(["startsWith", "endsWith", "contains", "matches", "containsIP", "containsCIDR", "isIP", "hasValue"])
 # CPython allows 20 nested blocks in one function; past this many, the rest goes into a function of its own.
 _MAX_BLOCKS = 12
 
 
-@lru_cache(maxsize=512)
-def _template(text: str) -> ast.expr:
-    return ast.parse(text, mode="eval").body
-
-
-@lru_cache(maxsize=128)
-def _statements(text: str) -> list[ast.stmt]:
-    return ast.parse(text).body
-
-
-class _Fill(ast.NodeTransformer):
-    """Puts operands into a template, and the number of a CEL node into all that the template wrote itself."""
-
-    def __init__(self, operands: Mapping[str, ast.expr], line: int) -> None:
-        self.operands = operands
-        self.line = line
-
-    def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Name) and node.id in self.operands:
-            operand = self.operands[node.id]
-            return ast.Name(operand.id, node.ctx, **_at(self.line)) if isinstance(operand, ast.Name) else operand
-        if "lineno" in node._attributes:
-            node.lineno = node.end_lineno = self.line  # type: ignore[attr-defined]
-            node.col_offset = node.end_col_offset = 0  # type: ignore[attr-defined]
-        return self.generic_visit(node)
-
-
-def _at(line: int) -> Any:
-    return {"lineno": line, "end_lineno": line, "col_offset": 0, "end_col_offset": 0}
-
-
-class Generator:
-    """Writes the function of one tree. `places` numbers the nodes: a line of the function is an index into it, from 1."""
+class Generator(Emitter):
+    """Writes the function of one tree. `places` numbers the nodes: a line of the function is an index into it, from
+    1.
+    """
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
+        super().__init__()
         self.functions = functions
-        self.places: list[Node] = []
-        self.globals = dict(_GLOBALS)
-        self.body: list[ast.stmt] = []
         self.locals: dict[str, ast.expr] = {}
-        self.known: set[int] = set()  # ids of expressions that are Python bools whatever the input
-        self.blocks = 0
-        self.names = 0
-        self.loops = False
 
     def program(self, root: Node, source: str) -> Program:
         """The compiled function: takes a mapping of variables, gives the value, raises EvaluationError or Unknown."""
-        result = self.expression(root)
-        places = self.places
-        self.globals["failure"] = lambda error: runtime.failure(error, source, places)
-        # The error is raised outside of the handler: inside, it would carry the one that was caught, and the request with that.
-        frame = _statements("def f(A):\n try:\n  pass\n except CAUGHT as x:\n  e = failure(x)\n raise e")
-        module = ast.Module(deepcopy(frame), type_ignores=[])
-        function: Any = module.body[0]
-        if self.loops:
-            self.body.insert(0, self.statement(f"n = {MAX_LOOP}", root)[0])
-        if id(result) not in self.known:
-            result = self.python("r if (r := x).__class__ in PLAIN else export(r)", root, x=result)
-        function.body[0].body = [*self.body, *self.statement("return x", root, x=result)]
-        ast.fix_missing_locations(module)
-        exec(compile(module, runtime.FILENAME, "exec", dont_inherit=True), self.globals)
-        program: Program = self.globals.pop("f")
-        return program
-
-    # building blocks
-
-    def line(self, node: Node) -> int:
-        if not self.places or self.places[-1] is not node:
-            self.places.append(node)
-        return len(self.places)
-
-    def python(self, text: str, node: Node, *, known: bool = False, **operands: ast.expr) -> ast.expr:
-        """A Python expression from a template, its names replaced by the operands. `known`: it is always a bool."""
-        filled: ast.expr = _Fill(operands, self.line(node)).visit(deepcopy(_template(text)))
-        if known:
-            self.known.add(id(filled))
-            self.kept = getattr(self, "kept", [])
-            self.kept.append(filled)  # ids stay unique while the nodes live
-        return filled
-
-    def statement(self, text: str, node: Node, **operands: ast.expr) -> list[ast.stmt]:
-        fill = _Fill(operands, self.line(node))
-        return [fill.visit(statement) for statement in deepcopy(_statements(text))]
-
-    def emit(self, text: str, node: Node, **operands: ast.expr) -> None:
-        self.body.extend(self.statement(text, node, **operands))
-
-    def local(self) -> ast.Name:
-        self.names += 1
-        return ast.Name(f"v{self.names}", ast.Load())
-
-    def constant(self, value: Any, node: Node) -> ast.expr:
-        if value.__class__ in (str, int, bytes, bool, type(None)) or (value.__class__ is float and abs(value) < float("inf")):
-            return ast.Constant(value, **_at(self.line(node)))
-        self.names += 1
-        name = f"k{self.names}"
-        self.globals[name] = value
-        return ast.Name(name, ast.Load(), **_at(self.line(node)))
+        return self.finish(root, self.expression(root), source)
 
     @contextmanager
-    def block(self, into: list[ast.stmt], blocks: int = 0) -> Iterator[None]:
-        """Write statements to another list, that many Python blocks deeper."""
-        outer, self.body = self.body, into
-        self.blocks += blocks
-        try:
-            yield
-        finally:
-            self.body = outer
-            self.blocks -= blocks
-
-    @contextmanager
-    def scope(self, **variables: ast.expr) -> Iterator[None]:
+    def scope(self, names: list[str], variables: list[ast.Name]) -> Iterator[None]:
+        """Let these names of the expression be those variables of the function."""
         outer = self.locals
-        self.locals = {**outer, **variables}
+        self.locals = {**outer, **dict(zip(names, variables, strict=True))}
         try:
             yield
         finally:
@@ -221,7 +83,7 @@ class Generator:
     def literal(self, node: Literal) -> ast.expr:
         found = self.constant(node.value, node)
         if node.value.__class__ is bool:
-            self.known.add(id(found))
+            self.bools[id(found)] = found
         return found
 
     def name(self, node: Name) -> ast.expr:
@@ -246,15 +108,19 @@ class Generator:
         if node.test:
             slow = "has_field" if struct else "has"
             test = "(k in t and (t[k] is not UNKNOWN or unknown()))"
-            return self.python(f"{test} if (t := x).__class__ is dict else {slow}(t, k)", node, known=True, x=operand, k=key, t=t)
+            return self.python(
+                f"{test} if (t := x).__class__ is dict else {slow}(t, k)", node, known=True, x=operand, k=key, t=t
+            )
         if not struct:
             return self.python("x[k]", node, x=operand, k=key)
-        attribute = ast.Attribute(ast.Name(t.id, ast.Load(), **_at(self.line(node))), node.field, ast.Load(), **_at(self.line(node)))
+        attribute = ast.Attribute(
+            ast.Name(t.id, ast.Load(), **at(self.line(node))), node.field, ast.Load(), **at(self.line(node))
+        )
         return self.python("t[k] if (t := x).__class__ is dict else a", node, x=operand, k=key, t=t, a=attribute)
 
     def list_literal(self, node: ListNode) -> ast.expr:
         if not node.optional:
-            return ast.List([self.expression(item) for item in node.items], ast.Load(), **_at(self.line(node)))
+            return ast.List([self.expression(item) for item in node.items], ast.Load(), **at(self.line(node)))
         result = self.local()
         self.emit("r = []", node, r=result)
         for position, item in enumerate(node.items):
@@ -285,7 +151,9 @@ class Generator:
         t = self.local()
         if node.folded is not None and first is not None:
             search = self.constant(node.folded, node)
-            return self.python("s(t) if (t := x).__class__ is str else no_overload(t)", node, known=True, s=search, t=t, x=first)
+            return self.python(
+                "s(t) if (t := x).__class__ is str else no_overload(t)", node, known=True, s=search, t=t, x=first
+            )
         if node.function in _TESTS and member and _is_text(node.args[0]):
             test = _TESTS[node.function].format(t="t", x="y")
             text = f"{test} if (t := x).__class__ is str else f(t, y)"
@@ -293,7 +161,11 @@ class Generator:
             return self.python(text, node, known=True, f=call, t=t, x=first, y=arguments[1])
         if node.function == "size" and first is not None:
             return self.python("len(t) if (t := x).__class__ in SIZED else f(t)", node, f=call, t=t, x=first)
-        found = self.python("f()", node, known=node.function in _BOOL_CALLS, f=call)
+        # Our own functions keep their word about bool; a caller's might not.
+        known = function is FUNCTIONS.get(node.function) and all(
+            overload.result == BOOL for overload in function.overloads
+        )
+        found = self.python("f()", node, known=known, f=call)
         assert isinstance(found, ast.Call)
         found.args = arguments
         return found
@@ -311,7 +183,9 @@ class Generator:
             return self.python(f"x {sign} y", node, known=True, x=x, y=y)
         t, u = self.local(), self.local()
         if _is_int(right):
-            return self.python(f"t {sign} y if (t := x).__class__ is int else {no}equal(t, y)", node, known=True, x=x, y=y, t=t)
+            return self.python(
+                f"t {sign} y if (t := x).__class__ is int else {no}equal(t, y)", node, known=True, x=x, y=y, t=t
+            )
         text = f"t {sign} u if (t := x).__class__ is (u := y).__class__ is str else {no}equal(t, u)"
         return self.python(text, node, known=True, x=x, y=y, t=t, u=u)
 
@@ -320,7 +194,9 @@ class Generator:
         x, y = map(self.expression, node.args)
         t = self.local()
         if _is_int(node.args[1]):
-            return self.python(f"t {sign} y if (t := x).__class__ is int else {helper}(t, y)", node, known=True, x=x, y=y, t=t)
+            return self.python(
+                f"t {sign} y if (t := x).__class__ is int else {helper}(t, y)", node, known=True, x=x, y=y, t=t
+            )
         return self.python(f"{helper}(x, y)", node, known=True, x=x, y=y)
 
     def membership(self, node: Call) -> ast.expr:
@@ -330,10 +206,14 @@ class Generator:
         if isinstance(container, ListNode) and container.items and all(map(_is_text, container.items)):
             texts = [one.value for one in container.items if isinstance(one, Literal)]
             fast, slow = self.constant(frozenset(texts), node), self.constant(tuple(texts), node)
-            return self.python("t in f if (t := x).__class__ is str else contains(t, s)", node, known=True, x=x, f=fast, s=slow, t=t)
+            return self.python(
+                "t in f if (t := x).__class__ is str else contains(t, s)", node, known=True, x=x, f=fast, s=slow, t=t
+            )
         y = self.expression(container)
         if _is_text(item):  # exact for the same reason as in equality()
-            return self.python("x in t if (t := y).__class__ is list else contains(x, t)", node, known=True, x=x, y=y, t=t)
+            return self.python(
+                "x in t if (t := y).__class__ is list else contains(x, t)", node, known=True, x=x, y=y, t=t
+            )
         return self.python("contains(x, y)", node, known=True, x=x, y=y)
 
     def index(self, node: Call) -> ast.expr:
@@ -342,7 +222,7 @@ class Generator:
 
     def negation(self, node: Call) -> ast.expr:
         x = self.expression(node.args[0])
-        if id(x) in self.known:
+        if self.is_bool(x):
             return self.python("not x", node, known=True, x=x)
         t = self.local()
         return self.python("False if (t := x) is True else t is False or not_bool(t)", node, known=True, x=x, t=t)
@@ -355,9 +235,9 @@ class Generator:
         for branch, operand in zip(branches, (yes, no), strict=True):
             with self.block(branch, 1):
                 found.append(self.expression(operand))
-        known = all(id(x) in self.known for x in found)
+        known = all(self.is_bool(x) for x in found)
         t = self.local()
-        is_bool = id(c) in self.known
+        is_bool = self.is_bool(c)
         if not any(branches):
             text = "a if c else b" if is_bool else "a if (t := c) is True else b if t is False else not_bool(t)"
             return self.python(text, node, known=known, a=found[0], b=found[1], c=c, t=t)
@@ -372,98 +252,72 @@ class Generator:
 
     def logic(self, node: Call) -> ast.expr:
         """`a && b`: the first false decides, an error waits for it. A loop that runs once gives `break` to leave by."""
-        stop = node.function == "_||_"  # the value that decides
+        stop = node.function == "_||_"
         result, error = self.local(), self.local()
         self.emit(f"r = {stop}\ne = None", node, r=result, e=error)
         (once,) = self.statement("while True:\n pass", node)
         assert isinstance(once, ast.While)
-        once.body = []
-        for operand in node.args:
-            (attempt,) = self.statement("try:\n pass\nexcept ABSORBED as x:\n e = note(x, e)", operand, e=error)
-            assert isinstance(attempt, ast.Try)
-            attempt.body = []
-            with self.block(attempt.body, 2):
-                x = self.expression(operand)
-                if id(x) in self.known:
-                    self.emit(f"if {'' if stop else 'not '}x: break", operand, x=x)
-                else:
-                    text = f"if (t := x) is not {not stop}:\n if t is {stop}: break\n not_bool(t)"
-                    self.emit(text, operand, x=x, t=self.local())
-            once.body.append(attempt)
-        once.body.extend(self.statement(f"if e is not None: reraise(e)\nr = {not stop}\nbreak", node, r=result, e=error))
+        finish = self.statement(f"if e is not None: reraise(e)\nr = {not stop}\nbreak", node, r=result, e=error)
+        once.body = [*(self.attempt(operand, stop, error) for operand in node.args), *finish]
         self.body.append(once)
         return self.python("r", node, known=True, r=result)
 
-    # macros
-
-    def _over(self, node: Loop) -> tuple[ast.Name, list[ast.Name], list[ast.stmt], ast.For]:
-        """The head of a loop: its budget is paid before the first round."""
-        self.loops = True
-        over = self.expression(node.range)
-        sequence, variables = self.local(), [self.local() for _ in node.variables]
-        if node.kind in ("mapValues", "filterKeys"):
-            self.emit("s = map_pairs(x)", node, s=sequence, x=over)
-        elif len(variables) == 2:
-            self.emit("s = pairs(x)", node, s=sequence, x=over)
-        else:
-            self.emit("s = t if (t := x).__class__ is list else items(t)", node, s=sequence, x=over, t=self.local())
-        self.emit("n -= len(s)\nif n < 0: over_budget()", node, s=sequence)
-        hidden = self.local()
-        if node.kind in ("mapValues", "filterKeys"):
-            target = "h, v" if node.kind == "mapValues" else "v, h"
-            (loop,) = self.statement(f"for {target} in s:\n pass", node, h=hidden, v=variables[0], s=sequence)
-        elif len(variables) == 2:
-            (loop,) = self.statement("for k, v in s:\n pass", node, k=variables[0], v=variables[1], s=sequence)
-        else:
-            (loop,) = self.statement("for v in s:\n pass", node, v=variables[0], s=sequence)
-        assert isinstance(loop, ast.For)
-        loop.body = []
-        return hidden, variables, loop.body, loop
-
-    def loop(self, node: Loop) -> ast.expr:
-        quantifier = node.kind in ("all", "exists")
-        result = self.local()
-        hidden, variables, body, loop = self._over(node)
-        with self.scope(**dict(zip(node.variables, variables, strict=True))):
-            if quantifier:
-                return self._quantifier(node, result, body, loop)
-            start, step, finish = _LOOPS[node.kind]
-            self.emit(start, node, r=result)
-            with self.block(body, 1):
-                if node.guard is not None:
-                    self._test(node.guard, "continue")
-                if node.kind in ("filter", "filterKeys", "exists_one"):
-                    self._test(node.body, "continue")
-                    x: ast.expr = variables[0]
-                else:
-                    x = self.expression(node.body)
-                key = hidden if node.kind == "mapValues" else variables[0]
-                self.emit(step, node, r=result, x=x, k=key, h=hidden)
-        self.body.append(loop)
-        return self.python(finish, node, known=node.kind == "exists_one", r=result)
-
-    def _test(self, node: Node, otherwise: str) -> None:
-        x = self.expression(node)
-        if id(x) in self.known:
-            self.emit(f"if not x: {otherwise}", node, x=x)
-        else:
-            self.emit(f"if (t := x) is not True:\n if t is False: {otherwise}\n not_bool(t)", node, x=x, t=self.local())
-
-    def _quantifier(self, node: Loop, result: ast.Name, body: list[ast.stmt], loop: ast.For) -> ast.expr:
-        stop = node.kind == "exists"
-        error = self.local()
-        self.emit(f"r = {stop}\ne = None", node, r=result, e=error)
-        (attempt,) = self.statement("try:\n pass\nexcept ABSORBED as x:\n e = note(x, e)", node.body, e=error)
+    def attempt(self, operand: Node, stop: bool, error: ast.Name) -> ast.stmt:
+        """Leave the loop if the operand is the value that decides; note its error if it has one."""
+        (attempt,) = self.statement("try:\n pass\nexcept ABSORBED as x:\n e = note(x, e)", operand, e=error)
         assert isinstance(attempt, ast.Try)
         attempt.body = []
         with self.block(attempt.body, 2):
-            x = self.expression(node.body)
-            if id(x) in self.known:
-                self.emit(f"if {'' if stop else 'not '}x: break", node.body, x=x)
-            else:
-                text = f"if (t := x) is not {not stop}:\n if t is {stop}: break\n not_bool(t)"
-                self.emit(text, node.body, x=x, t=self.local())
-        body.append(attempt)
+            self.test(operand, stop, "break")
+        return attempt
+
+    def test(self, node: Node, value: bool, then: str) -> None:
+        """`then` if the node is `value`; an error if it is no bool."""
+        x = self.expression(node)
+        if self.is_bool(x):
+            self.emit(f"if {'' if value else 'not '}x: {then}", node, x=x)
+        else:
+            text = f"if (t := x) is not {not value}:\n if t is not {value}: not_bool(t)\n {then}"
+            self.emit(text, node, x=x, t=self.local())
+
+    # macros
+
+    def loop(self, node: Loop) -> ast.expr:
+        """A `for` over a list that was made before; its budget is paid before the first round."""
+        self.loops = True
+        over = self.expression(node.range)
+        result, sequence, hidden = self.local(), self.local(), self.local()
+        variables = [self.local() for _ in node.variables]
+        target, source = _TARGETS.get(node.kind) or _TARGETS[str(len(variables))]
+        self.emit(f"s = {source}\nn -= len(s)\nif n < 0: over_budget()", node, s=sequence, x=over, t=self.local())
+        (loop,) = self.statement(
+            f"for {target} in s:\n pass", node, s=sequence, h=hidden, a=variables[0], b=variables[-1]
+        )
+        assert isinstance(loop, ast.For)
+        loop.body = []
+        with self.scope(node.variables, variables):
+            if node.kind in ("all", "exists"):
+                return self.quantifier(node, result, loop)
+            start, step, finish = _RESULTS[node.kind]
+            self.emit(start, node, r=result)
+            with self.block(loop.body, 1):
+                if node.guard is not None:
+                    self.test(node.guard, False, "continue")
+                if node.kind in ("filter", "filterKeys", "exists_one"):
+                    self.test(node.body, False, "continue")
+                    x: ast.expr = variables[0]
+                else:
+                    x = self.expression(node.body)
+                self.emit(step, node, r=result, x=x, k=variables[0], h=hidden)
+        self.body.append(loop)
+        return self.python(finish, node, known=node.kind == "exists_one", r=result)
+
+    def quantifier(self, node: Loop, result: ast.Name, loop: ast.For) -> ast.expr:
+        """all() and exists() are `&&` and `||` over the elements."""
+        stop = node.kind == "exists"
+        error = self.local()
+        self.emit(f"r = {stop}\ne = None", node, r=result, e=error)
+        loop.body.append(self.attempt(node.body, stop, error))
         loop.orelse = self.statement(f"if e is not None: reraise(e)\nr = {not stop}", node, r=result, e=error)
         self.body.append(loop)
         return self.python("r", node, known=True, r=result)
@@ -473,29 +327,30 @@ class Generator:
         variable = self.local()
         self.emit("v = x", node, v=variable, x=value)
         if node.kind == "bind":
-            with self.scope(**{node.variable: variable}):
+            with self.scope([node.variable], [variable]):
                 return self.expression(node.body)
         result = self.local()
         (choice,) = self.statement("if inside(v):\n v = v.value\nelse:\n r = NONE", node, v=variable, r=result)
         assert isinstance(choice, ast.If)
-        with self.scope(**{node.variable: variable}), self.block(choice.body, 1):
+        with self.scope([node.variable], [variable]), self.block(choice.body, 1):
             body = self.expression(node.body)
             self.emit("r = Optional(x)" if node.kind == "optMap" else "r = x", node, r=result, x=body)
         self.body.append(choice)
         return result
 
     def fallback(self, node: Fallback) -> ast.expr:
+        """default() and coalesce(): the first operand that has a value other than null; null if one was null."""
         result, error, null = self.local(), self.local(), self.local()
         self.emit("r = e = z = None", node, r=result, e=error, z=null)
         (once,) = self.statement("while True:\n pass", node)
         assert isinstance(once, ast.While)
         once.body = []
-        absorbed = "ABSENT" if node.kind == "default" else "ABSORBED"
-        for position, operand in enumerate(node.operands):
-            last = node.kind == "default" and position == 1
-            text = f"try:\n pass\nexcept {absorbed} as x:\n skip(x)\n e = note(x, e)"
-            (attempt,) = self.statement("if True:\n pass" if last else text, operand, e=error)
-            assert isinstance(attempt, ast.Try | ast.If)
+        passes = "absent" if node.kind == "default" else "failed"
+        for operand in node.operands:
+            handler = "e = note(x, e)" if node.kind == "coalesce" or operand is node.operands[0] else "raise"
+            text = f"try:\n pass\nexcept ABSORBED as x:\n if not {passes}(x): raise\n {handler}"
+            (attempt,) = self.statement(text, operand, e=error)
+            assert isinstance(attempt, ast.Try)
             attempt.body = []
             with self.block(attempt.body, 2):
                 x = self.expression(operand)
@@ -507,15 +362,22 @@ class Generator:
         return self.python("r", node, r=result)
 
 
+# What a macro goes over, by its kind or the number of its variables: the target of the `for`, and its list.
+_TARGETS = {
+    "1": ("a", "t if (t := x).__class__ is list else items(t)"),
+    "2": ("a, b", "pairs(x)"),
+    "mapValues": ("h, a", "map_pairs(x)"),
+    "filterKeys": ("a, h", "map_pairs(x)"),
+}
 # A macro that collects: how its result starts, what a round adds, and what comes out.
-_LOOPS = {
+_RESULTS = {
     "map": ("r = []", "r.append(x)", "r"),
     "filter": ("r = []", "r.append(x)", "r"),
     "exists_one": ("r = []", "r.append(x)", "len(r) == 1"),
     "transformList": ("r = []", "r.append(x)", "r"),
     "transformMap": ("r = []", "r.append((k, x))", "new_map(r)"),
     "transformMapEntry": ("r = []", "r.append(single_entry(x))", "new_map(r)"),
-    "mapValues": ("r = []", "r.append((k, x))", "new_map(r)"),
+    "mapValues": ("r = []", "r.append((h, x))", "new_map(r)"),
     "filterKeys": ("r = []", "r.append((k, h))", "new_map(r)"),
 }
 

@@ -70,8 +70,8 @@ class CheckError(CompileError):
 class EvaluationError(CELError):
     """The expression has no value for this input.
 
-    `reason` is a fixed sentence, `kind` a stable word for counting. The message with its caret is rendered when it is read: most
-    errors are absorbed by a rule and never shown.
+    `reason` is a fixed sentence, `kind` a stable word for counting. The message with its caret is rendered when it is
+    read: most errors are absorbed by a rule and never shown.
     """
 
     def __init__(self, kind: str, reason: str, source: str, start: int, end: int) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from agentgate.cel.check import Environment, check, reads
+from agentgate.cel.check import Environment
+from agentgate.cel.check import check as find_problems
 from agentgate.cel.compile import Generator
 from agentgate.cel.errors import CheckError, EvaluationError, Unknown, locate
-from agentgate.cel.functions import foreign
+from agentgate.cel.functions import extend
 from agentgate.cel.library import FUNCTIONS
-from agentgate.cel.syntax import Call, Node, parse
+from agentgate.cel.reads import reads
+from agentgate.cel.syntax import parse
+from agentgate.cel.tree import Call, Node
 from agentgate.cel.types import Type, TypeLike, parse_type
 
 
 class Step(NamedTuple):
-    """One operand in an explanation. `outcome` is `true`, `false`, `unknown`, `value` (not a bool) or the kind of an error."""
+    """One operand in an explanation. `outcome` is `true`, `false`, `unknown`, `value` (not a bool) or the kind of an
+    error.
+    """
 
     depth: int
     text: str
@@ -27,35 +32,40 @@ class Step(NamedTuple):
 class Expression:
     """A compiled expression.
 
-    `evaluate(mapping)` gives its value; `type` is the checked type, `reads` the dotted paths of variables that it reads.
+    `evaluate(mapping)` gives its value; `type` is the checked type, `reads` the dotted paths of variables that it
+    reads, `unguarded` those of them that may be absent though the expression never asks `has()`.
     """
 
-    __slots__ = ("_functions", "_root", "evaluate", "reads", "source", "type")
+    __slots__ = ("_functions", "_root", "evaluate", "reads", "source", "type", "unguarded")
 
     def __init__(self, source: str, root: Node, environment: Environment) -> None:
         self.source = source
         self.type: Type = root.type
-        self.reads: frozenset[str] = reads(root)
+        self.reads, self.unguarded = reads(root)
         self.evaluate: Callable[[Any], Any] = Generator(environment.functions).program(root, source)
         """The value for these variables: a mapping of their names, or any object with `[name]`.
 
-        Raises EvaluationError, or Unknown if the value depends on `cel.UNKNOWN`. It is the generated function itself, so that a call
-        costs one call.
+        Raises EvaluationError, or Unknown if the value depends on `cel.UNKNOWN`. It is the generated function itself,
+        so that a call costs one call.
         """
         self._root = root
         self._functions = environment.functions
 
     def may_read(self, path: str) -> bool:
-        """Whether evaluating reads anything at or below `path` (`request.body`), perhaps by reading all of what is above it."""
+        """Whether evaluating reads anything at or below `path` (`request.body`), perhaps by reading all of what is
+        above it.
+        """
         return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for read in self.reads)
 
     def explain(self, variables: Any) -> list[Step]:
-        """What each operand of `&&`, `||`, `?:` and `!` gave, in the order of the text, the whole first. Slow; shows no values."""
+        """What each operand of `&&`, `||`, `?:` and `!` gave, in the order of the text, the whole first. Slow; shows
+        no values.
+        """
         return list(self._steps(self._root, variables, 0))
 
     def _steps(self, node: Node, variables: Any, depth: int) -> Iterator[Step]:
-        text = self.source[node.start : node.end]
-        yield Step(depth, text, *locate(self.source, node.start), self._outcome(node, variables))
+        text = self.source[node.place.start : node.place.end]
+        yield Step(depth, text, *locate(self.source, node.place.start), self._outcome(node, variables))
         if isinstance(node, Call) and node.function in ("_&&_", "_||_", "_?_:_", "!_"):
             for operand in node.args:
                 yield from self._steps(operand, variables, depth + 1)
@@ -84,20 +94,18 @@ def compile(
 ) -> Expression:
     """Compile an expression.
 
-    `variables` maps names to types (`agentgate.cel.types`); None lets every name be a variable of type dyn. `functions` maps signatures
-    (`"<string>.shout(int) -> string"`) to pure Python functions. `container` is the namespace in which names are looked up. `result`
-    is the type that the expression must have, `"bool"` for a rule. With `check=False` faults of names and types wait until they are
-    evaluated. Raises ParseError or CheckError with every fault that was found, ConfigurationError for a bad declaration.
+    `variables` maps names to types (`agentgate.cel.types`); None lets every name be a variable of type dyn.
+    `functions` maps signatures (`"<string>.shout(int) -> string"`) to pure Python functions. `container` is the
+    namespace in which names are looked up. `result` is the type that the expression must have, `"bool"` for a rule.
+    With `check=False` faults of names and types wait until they are evaluated. Raises ParseError or CheckError with
+    every fault that was found, ConfigurationError for a bad declaration.
     """
     declared = None if variables is None else {name: parse_type(like, name) for name, like in variables.items()}
-    known = FUNCTIONS if not functions else {**FUNCTIONS, **foreign(functions)}
+    known = FUNCTIONS if not functions else extend(FUNCTIONS, functions)
     environment = Environment(known, declared, container, check)
     root = parse(source)
     wanted = None if result is None else parse_type(result)
-    problems = _check(root, source, environment, wanted)
+    problems = find_problems(root, source, environment, wanted)
     if problems:
         raise CheckError(problems)
     return Expression(source, root, environment)
-
-
-_check = check

@@ -6,8 +6,9 @@ A function is a table of overloads, and an overload is a line of text with the P
     ("math.abs(int) -> int", abs)                               a global function, perhaps with a namespace
     ("size(list(A)) -> int", len)                               single capitals are type parameters
 
-The line is read twice: by the checker as types, and at run time as classes, compared exactly. So an implementation never sees an
-argument of a type it was not declared for, and none of Python's own conversions can leak into the language.
+The line is read twice: by the checker as types, and at run time as classes, compared exactly. So an implementation
+never sees an argument of a type it was not declared for, and none of Python's own conversions can leak into the
+language.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _CACHE = 256  # combinations of argument classes remembered per function; CEL ha
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """One way to call a function. A member's receiver is its first parameter. `call` None: declared for the checker only."""
+    """One way to call a function. A member's receiver is its first parameter. `call` None: declared for the checker
+    only.
+    """
 
     params: tuple[Type, ...]
     result: Type
@@ -135,9 +138,16 @@ def declare(library: Iterable[tuple[str, Implementation | None]]) -> dict[str, F
     return {name: Function(name, found) for name, found in overloads.items()}
 
 
-def foreign(library: Mapping[str, Implementation | None]) -> dict[str, Function]:
-    """Functions given by a caller: `{signature: callable}`. What they raise becomes an evaluation error without their text."""
-    return declare((signature, call and _guarded(call)) for signature, call in library.items())
+def extend(known: Mapping[str, Function], library: Mapping[str, Implementation | None]) -> dict[str, Function]:
+    """The known functions and those of a caller: `{signature: callable}`, tried after the known overloads of the same
+    name.
+
+    What a callable raises becomes an evaluation error without its text.
+    """
+    found = dict(known)
+    for name, function in declare((signature, call and _guarded(call)) for signature, call in library.items()).items():
+        found[name] = Function(name, (*(known[name].overloads if name in known else ()), *function.overloads))
+    return found
 
 
 def _guarded(call: Implementation) -> Implementation:

@@ -1,19 +1,19 @@
 """What generated functions call: the slow paths, the bookkeeping of absorbed errors, and the way out.
 
-A generated function gives every Python operation the number of its CEL node as line number. So the place of an error is in its
-traceback, and costs nothing until there is one. Absorbed errors are kept as notes, not as exceptions: an exception would hold its frame
-and with it the request.
+A generated function gives every Python operation the number of its CEL node as line number. So the place of an error
+is in its traceback, and costs nothing until there is one. Absorbed errors are kept as notes, not as exceptions: an
+exception would hold its frame and with it the request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from agentgate.cel.errors import CELError, EvaluationError, Unknown
 from agentgate.cel.limits import MAX_LOOP
-from agentgate.cel.syntax import Node, Select
+from agentgate.cel.tree import Name, Node, Select
+from agentgate.cel.types import Type
 from agentgate.cel.values import (
     KINDS,
     NONE,
@@ -21,6 +21,7 @@ from agentgate.cel.values import (
     Fault,
     LimitFault,
     Optional,
+    UInt,
     has,
     keys,
     kind,
@@ -35,10 +36,8 @@ FILENAME: Final = "<cel>"
 # What `&&`, `||`, exists() and all() absorb. A limit is not among it, nor is anything that is no error of the language.
 ABSORBED: Final = (Fault, Unknown, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 CAUGHT: Final = (*ABSORBED, RecursionError, MemoryError)
-# What default() takes for an absent value.
-ABSENT: Final = (KeyError, AttributeError)
 # Results that are what they are: no part of them can be a wrapped key or UNKNOWN.
-PLAIN: Final = frozenset(KINDS) - {list, tuple, dict, Optional}
+PLAIN: Final = frozenset({bool, int, UInt, float, str, bytes, type(None), Type})
 SIZED: Final = frozenset({str, bytes, list, dict})
 
 _REASONS: dict[type, tuple[str, str]] = {
@@ -81,7 +80,9 @@ def _note(error: BaseException) -> Note:
     if isinstance(error, Fault):
         kind, reason = error.kind, error.reason
     else:
-        kind, reason = next((_REASONS[cls] for cls in type(error).__mro__ if cls in _REASONS), ("error", "evaluation failed"))
+        kind, reason = next(
+            (_REASONS[cls] for cls in type(error).__mro__ if cls in _REASONS), ("error", "evaluation failed")
+        )
     return Note(isinstance(error, Unknown), kind, reason, _place(error.__traceback__))
 
 
@@ -101,9 +102,11 @@ def failure(error: BaseException, source: str, places: list[Node]) -> CELError:
         return Unknown()
     node = places[found.place - 1]
     reason = found.reason
-    if isinstance(node, Select) and found.kind in ("no_such_key", "no_such_field"):
+    if isinstance(node, Name):
+        reason = f"no such variable: {node.name!r}"
+    elif isinstance(node, Select) and found.kind in ("no_such_key", "no_such_field"):
         reason = f"{reason}: {node.field!r}"  # a word of the policy, not of the request
-    return EvaluationError(found.kind, reason, source, node.at, node.until)
+    return EvaluationError(found.kind, reason, source, node.place.at, node.place.until)
 
 
 def reraise(noted: Note) -> NoReturn:
@@ -116,10 +119,16 @@ def not_bool(value: Any) -> NoReturn:
     no_overload(value)
 
 
-def skip(error: BaseException) -> None:
-    """coalesce() passes over an error, but not over what is unknown or a limit."""
-    if isinstance(error, LimitFault | Unknown) or (isinstance(error, Noted) and error.note.unknown):
-        raise error
+def absent(error: Exception) -> bool:
+    """What default() passes over: a missing variable, key or field."""
+    return isinstance(error, KeyError | AttributeError) or (
+        isinstance(error, Noted) and error.note.kind in ("no_such_key", "no_such_field")
+    )
+
+
+def failed(error: Exception) -> bool:
+    """What coalesce() passes over: every error, but neither what is unknown nor a limit."""
+    return not (isinstance(error, LimitFault | Unknown) or (isinstance(error, Noted) and error.note.unknown))
 
 
 def unknown() -> NoReturn:
@@ -184,7 +193,7 @@ def entered(result: list[tuple[Any, Any]], key: Any, value: Any) -> None:
 
 def get_optional(operand: Any, field: str) -> Optional:
     """`operand.?field`, also of a struct that is read by attributes."""
-    if operand.__class__ in KINDS or isinstance(operand, Mapping) or operand is UNKNOWN:
+    if operand.__class__ in KINDS or operand is UNKNOWN:
         found = optional_index(operand, field)
         return no_overload(UNKNOWN) if found.value is UNKNOWN else found
     value = getattr(operand, field, NONE)
@@ -193,7 +202,7 @@ def get_optional(operand: Any, field: str) -> Optional:
 
 def has_field(operand: Any, field: str) -> bool:
     """`has(operand.field)` of a struct: a missing attribute is an absent field."""
-    if operand.__class__ in KINDS or isinstance(operand, Mapping) or operand is UNKNOWN:
+    if operand.__class__ in KINDS or operand is UNKNOWN:
         return has(operand, field)
     value = getattr(operand, field, NONE)
     return value is not NONE and (value is not UNKNOWN or no_overload(UNKNOWN))

@@ -1,9 +1,10 @@
 r"""Source text -> the same text with every literal blanked out, plus the literals.
 
-cel-python's grammar then sees structure only: names, operators and brackets. Each literal is one `_`, padded with blanks to its
-length, so that all offsets stay true. This keeps out of its lexer what that lexer cannot do: an unterminated string costs it 2^n,
-`true` loses its position, `5.abs()` and the reserved words are misread, and optional syntax (`a.?b`, `a[?b]`, `[?b]`) and quoted
-fields (`` a.`x-y` ``) are unknown to it. The marks are noted here by offset and put back when the tree is built.
+cel-python's grammar then sees structure only: names, operators and brackets. Each literal is one `_`, padded with
+blanks to its length, so that all offsets stay true. This keeps out of its lexer what that lexer cannot do: an
+unterminated string costs it 2^n, `true` loses its position, `5.abs()` and the reserved words are misread, and
+optional syntax (`a.?b`, `a[?b]`, `[?b]`) and quoted fields (`` a.`x-y` ``) are unknown to it. The marks are noted
+here by offset and put back when the tree is built.
 
 Every regular expression below is a union of disjoint alternatives: scanning is linear in the source.
 """
@@ -23,7 +24,29 @@ Constant = None | bool | int | UInt | float | str | bytes
 
 # Words that the language keeps for itself: never a variable, but allowed as a field (`a.if`).
 RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop package namespace null return true var void while".split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "null",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _CONSTANT_WORDS: dict[str, Constant] = {"true": True, "false": False, "null": None}
 
@@ -43,7 +66,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_ESCAPE = re.compile(r"\\(?:([abfnrtv\\?\"'`])|[xX]([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:([abfnrtv\\?\"'`])|[xX]([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
+)
 _CONTROL = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
 

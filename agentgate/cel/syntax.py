@@ -1,151 +1,26 @@
 """Text -> tree: cel-python's parser, guarded.
 
-Only the grammar of cel-python is used, and of what it offers only the LALR table: its environment, its classes and its runners are
-left alone. The parser is made once, when the first expression is compiled, and shared under one lock; the class attribute in which
-cel-python keeps its own is put back as it was found. Its trees are a dozen levels deep per bracket; what comes out here is one node
-per operation, with offsets into the source.
+Only the grammar of cel-python is used, and of what it offers only the LALR table: its environment, its classes and
+its runners are left alone. The parser is made once, when the first expression is compiled, and shared under one lock;
+the class attribute in which cel-python keeps its own is put back as it was found. Its trees are a dozen levels deep
+per bracket; what comes out here is one node per operation, with offsets into the source.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from agentgate.cel.errors import ParseError, problem
 from agentgate.cel.limits import MAX_DEPTH
-from agentgate.cel.scan import RESERVED, Constant, Scanned, scan
-from agentgate.cel.types import DYN, Type
-from agentgate.cel.values import INT_MAX, UInt
+from agentgate.cel.macros import expand
+from agentgate.cel.scan import RESERVED, Scanned, scan
+from agentgate.cel.tree import Call, ListNode, Literal, MapNode, Name, Node, Place, Select
+from agentgate.cel.values import INT_MAX
 
 if TYPE_CHECKING:
     from lark import Lark
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Node:
-    """One operation. `start` and `end` span its text; faults point to `at` (a field name, an operator) up to `until`."""
-
-    start: int
-    end: int
-    at: int
-    until: int
-    type: Type = DYN  # set by the checker
-
-
-@dataclass(slots=True, eq=False)
-class Literal(Node):
-    """A constant of the source."""
-
-    value: Constant
-
-
-@dataclass(slots=True, eq=False)
-class Name(Node):
-    """A name. `root`: written with a leading dot. The checker sets `ref`: a variable, a type, or None for the variable of a macro."""
-
-    name: str
-    root: bool = False
-    ref: str | Type | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Select(Node):
-    """`operand.field`, `operand.?field`, `operand["field"]` if `indexed`, or `has(operand.field)` if `test`.
-
-    The checker sets `ref` where the whole path is the name of one variable or type.
-    """
-
-    operand: Node
-    field: str
-    optional: bool = False
-    indexed: bool = False
-    test: bool = False
-    ref: str | Type | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Call(Node):
-    """A function or an operator (`_+_`, `!_`, `_&&_`, `_?_:_`, `_[_]`, ...). `&&` and `||` have all operands of a chain."""
-
-    function: str
-    args: list[Node]
-    target: Node | None = None
-    root: bool = False
-    folded: Any = None  # set by the checker: the value of `cidr("10.0.0.0/8")` and the like, the matcher of a literal pattern
-
-
-@dataclass(slots=True, eq=False)
-class ListNode(Node):
-    """`[a, ?b]`. `optional` holds the positions of the elements marked with `?`."""
-
-    items: list[Node]
-    optional: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True, eq=False)
-class MapNode(Node):
-    """`{k: v, ?k: v}`"""
-
-    entries: list[tuple[Node, Node]]
-    optional: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True, eq=False)
-class Loop(Node):
-    """A macro over a list or map: `kind` names it, `variables` are one or two, `body` is its predicate or result."""
-
-    kind: str
-    range: Node
-    variables: list[str]
-    body: Node
-    guard: Node | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Bind(Node):
-    """`cel.bind(name, value, body)`; with `kind` optMap or optFlatMap, over what is inside an optional."""
-
-    kind: str
-    variable: str
-    value: Node
-    body: Node
-
-
-@dataclass(slots=True, eq=False)
-class Fallback(Node):
-    """`default(a, b)` and `coalesce(a, b, ...)`: the first operand that can be had."""
-
-    kind: str
-    operands: list[Node]
-
-
-def children(node: Node) -> Iterator[Node]:
-    """The operands of a node, in the order of the text."""
-    match node:
-        case Select(operand=operand):
-            yield operand
-        case Call(target=target, args=args):
-            if target is not None:
-                yield target
-            yield from args
-        case ListNode(items=items):
-            yield from items
-        case MapNode(entries=entries):
-            for entry in entries:
-                yield from entry
-        case Loop(range=over, guard=guard, body=body):
-            yield over
-            if guard is not None:
-                yield guard
-            yield body
-        case Bind(value=value, body=body):
-            yield value
-            yield body
-        case Fallback(operands=operands):
-            yield from operands
 
 
 _lock = Lock()
@@ -153,11 +28,11 @@ _parser: Lark | None = None
 
 
 def parse(source: str) -> Node:
-    """The tree of an expression, macros expanded. Raises ParseError with every fault that can be told from the text alone."""
-    from agentgate.cel.macros import expand
-
+    """The tree of an expression, macros expanded. Raises ParseError with every fault that can be told from the text
+    alone.
+    """
     scanned = scan(source)
-    builder = _Builder(source, scanned, expand)
+    builder = _Builder(source, scanned)
     root = builder.build(_lark_tree(source, scanned), 0)
     builder.finish()
     return root
@@ -210,16 +85,15 @@ _BINARY = {
 } | {"relation_in": "@in"}
 _CHAINS = {"conditionalor": "_||_", "conditionaland": "_&&_"}
 
-Expand = Callable[["Call", Callable[[str, Node], None]], "Node"]
-
 
 class _Builder:
-    """Turns one Lark tree (untyped here: its children are trees or tokens) into nodes. Depth is counted per operation, so the recursion here is bounded by MAX_DEPTH."""
+    """Turns one Lark tree (untyped here: its children are trees or tokens) into nodes. Depth is counted per
+    operation, so the recursion here is bounded by MAX_DEPTH.
+    """
 
-    def __init__(self, source: str, scanned: Scanned, expand: Expand) -> None:
+    def __init__(self, source: str, scanned: Scanned) -> None:
         self.source = source
         self.scanned = scanned
-        self.expand = expand
         self.optional = dict(scanned.optional)
         self.problems = [problem(message, source, start, end) for message, start, end in scanned.faults]
 
@@ -234,7 +108,7 @@ class _Builder:
         self.problems.append(problem(message, self.source, start, end))
 
     def _fault_at(self, message: str, node: Node) -> None:
-        self.fault(message, node.at, node.until)
+        self.fault(message, node.place.at, node.place.until)
 
     def _marked(self, offset: int) -> bool:
         return self.optional.pop(offset, None) is not None
@@ -253,14 +127,12 @@ class _Builder:
         literal = self.scanned.literals.get(start)
         return (literal[0] if literal else start), max(end, self.scanned.literals.get(end - 1, (0, end))[1])
 
-    def _place(self, tree: Any, token: Any = None) -> dict[str, int]:
+    def _place(self, tree: Any, token: Any = None) -> Place:
         start, end = self._span(tree)
-        if token is None:
-            return {"start": start, "end": end, "at": start, "until": end}
-        return {"start": start, "end": end, "at": token.start_pos or 0, "until": token.end_pos or 0}
+        return Place(start, end, start, end) if token is None else Place(start, end, token.start_pos, token.end_pos)
 
     def _expr(self, tree: Any, depth: int) -> Node:
-        return Call("_?_:_", self._all(tree.children, depth), **self._place(tree))
+        return Call(self._place(tree), "_?_:_", self._all(tree.children, depth))
 
     def _chain(self, tree: Any, depth: int) -> Node:
         """`a && b && c` is nested to the left; its operands are collected without recursion."""
@@ -270,19 +142,19 @@ class _Builder:
             operands.append(self.build(inner.children[1], depth + 1))
             inner = inner.children[0]
         operands.append(self.build(inner, depth + 1))
-        return Call(_CHAINS[tree.data], operands[::-1], **self._place(tree))
+        return Call(self._place(tree), _CHAINS[tree.data], operands[::-1])
 
     _conditionalor = _conditionaland = _chain
 
     def _binary(self, tree: Any, depth: int) -> Node:
         left, right = tree.children
         function = _BINARY[left.data]
-        place = self._place(tree)
-        place["until"] = left.meta.end_pos
-        place["at"] = left.meta.end_pos - len(function.strip("_@"))
-        if function == "@in" and self.scanned.words.get(place["at"]) != place["until"]:
-            self.fault("unexpected token", place["at"], place["until"])
-        return Call(function, [self.build(left.children[0], depth + 1), self.build(right, depth + 1)], **place)
+        until = left.meta.end_pos
+        at = until - len(function.strip("_@"))
+        if function == "@in" and self.scanned.words.get(at) != until:
+            self.fault("unexpected token", at, until)
+        place = self._place(tree)._replace(at=at, until=until)
+        return Call(place, function, [self.build(left.children[0], depth + 1), self.build(right, depth + 1)])
 
     _relation = _addition = _multiplication = _binary
 
@@ -296,24 +168,24 @@ class _Builder:
                 inner = inner.children[0]
             value = self.scanned.literals.get(inner.meta.start_pos) if inner.data == "ident" else None
             if value is not None and value[2].__class__ in (int, float):
-                return Literal(-value[2], **place)  # as one literal: 2^63 alone has no place in 64 bits
-        return Call(function, [self.build(operand, depth + 1)], **(place | {"until": place["start"] + 1}))
+                return Literal(place, -value[2])  # as one literal: 2^63 alone has no place in 64 bits
+        return Call(place._replace(until=place.start + 1), function, [self.build(operand, depth + 1)])
 
     def _ident(self, tree: Any, depth: int) -> Node:
         token: Any = tree.children[0]
         literal = self.scanned.literals.get(token.start_pos)
         if literal is None:
-            return Name(self._name(token, variable=True), **self._place(tree))
+            return Name(self._place(tree), self._name(token, variable=True))
         start, end, value = literal
         if token.value != "_":
             self.fault("unexpected token", start, end)
         if value.__class__ is int and value > INT_MAX:
             self.fault("integer out of range", start, end)
-        return Literal(value, start=start, end=end, at=start, until=end)
+        return Literal(Place(start, end, start, end), value)
 
     def _dot_ident(self, tree: Any, depth: int) -> Node:
         token: Any = tree.children[0]
-        return Name(self._name(token, variable=True), root=True, **self._place(tree))
+        return Name(self._place(tree), self._name(token, variable=True), root=True)
 
     def _name(self, token: Any, variable: bool = False) -> str:
         start = token.start_pos
@@ -327,31 +199,28 @@ class _Builder:
         operand, token = tree.children
         optional = self._marked(token.start_pos)
         place = self._place(tree, token)
-        if (name := self.scanned.quoted.get(place["at"])) is not None:
-            place["at"] -= 1  # the opening backtick
-            place["until"] = place["end"] = place["at"] + len(name) + 2
-        return Select(self.build(operand, depth + 1), self._name(token), optional=optional, **place)
+        if (name := self.scanned.quoted.get(place.at)) is not None:
+            end = place.at + len(name) + 1  # with its backticks
+            place = Place(place.start, end, place.at - 1, end)
+        return Select(place, self.build(operand, depth + 1), self._name(token), optional=optional)
 
     def _member_dot_arg(self, tree: Any, depth: int) -> Node:
         operand, token, *rest = tree.children
         arguments = self._list(rest, depth)
         place = self._place(tree, token)
         if token.start_pos in self.scanned.quoted:
-            self.fault("a name is expected here", place["at"], place["until"])
+            self.fault("a name is expected here", place.at, place.until)
         target = self.build(operand, depth + 1)
-        return self._expanded(Call(self._name(token), arguments, target=target, **place))
+        return expand(Call(place, self._name(token), arguments, target=target), self._fault_at)
 
     def _ident_arg(self, tree: Any, depth: int) -> Node:
         token, *rest = tree.children
         arguments = self._list(rest, depth)
-        call = Call(self._name(token, variable=True), arguments, **self._place(tree, token))
+        call = Call(self._place(tree, token), self._name(token, variable=True), arguments)
         call.root = tree.data == "dot_ident_arg"
-        return self._expanded(call)
+        return expand(call, self._fault_at)
 
     _dot_ident_arg = _ident_arg
-
-    def _expanded(self, call: Call) -> Node:
-        return self.expand(call, self._fault_at)
 
     def _member_index(self, tree: Any, depth: int) -> Node:
         inner, bracket = tree.children
@@ -359,17 +228,17 @@ class _Builder:
         operand, index = self.build(inner, depth + 1), self.build(bracket, depth + 1)
         place = self._place(tree)
         if isinstance(index, Literal) and isinstance(index.value, str):
-            place |= {"at": index.start, "until": index.end}
-            return Select(operand, index.value, optional=optional, indexed=True, **place)
-        place["at"] = self._span(inner)[1]
-        return Call("_[?_]" if optional else "_[_]", [operand, index], **place)
+            place = place._replace(at=index.place.start, until=index.place.end)
+            return Select(place, operand, index.value, optional=optional, indexed=True)
+        place = place._replace(at=self._span(inner)[1])
+        return Call(place, "_[?_]" if optional else "_[_]", [operand, index])
 
     def _member_object(self, tree: Any, depth: int) -> Node:
         self.fault("messages cannot be constructed: there are no message types here", *self._span(tree))
-        return Literal(None, **self._place(tree))
+        return Literal(self._place(tree), None)
 
     def _list_lit(self, tree: Any, depth: int) -> Node:
-        node = ListNode([], **self._place(tree))
+        node = ListNode(self._place(tree), [])
         for position, item in enumerate(tree.children[0].children if tree.children else ()):
             if self._marked(item.meta.start_pos):
                 node.optional.add(position)
@@ -377,7 +246,7 @@ class _Builder:
         return node
 
     def _map_lit(self, tree: Any, depth: int) -> Node:
-        node = MapNode([], **self._place(tree))
+        node = MapNode(self._place(tree), [])
         parts: list[Any] = list(tree.children[0].children) if tree.children else []
         for position, (key, value) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
             if self._marked(key.meta.start_pos):
@@ -393,7 +262,16 @@ class _Builder:
 
 
 _TRANSPARENT = frozenset(
-    "expr conditionalor conditionaland relation addition multiplication unary member primary paren_expr".split()
+    [
+        "expr",
+        "conditionalor",
+        "conditionaland",
+        "relation",
+        "addition",
+        "multiplication",
+        "unary",
+        "member",
+        "primary",
+        "paren_expr",
+    ]
 )
-
-__all__ = ["Bind", "Call", "Fallback", "ListNode", "Literal", "Loop", "MapNode", "Name", "Node", "Select", "UInt", "children", "parse"]

@@ -1,7 +1,7 @@
 """Timestamps and durations to the nanosecond, which Python's own classes cannot hold.
 
-A timestamp lies within the years 1 to 9999; a duration fits 64 bits of nanoseconds (about 292 years), as in the reference
-implementation. Leap seconds do not exist.
+A timestamp lies within the years 1 to 9999; a duration fits 64 bits of nanoseconds (about 292 years), as in the
+reference implementation. Leap seconds do not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ _RFC3339 = re.compile(
 )
 _OFFSET = re.compile(r"([+-]?)([0-9]{2}):([0-9]{2})")
 _DURATION_PART = re.compile(r"([0-9]{0,20})(?:\.([0-9]{0,20}))?(h|ms|m|s|us|µs|μs|ns)")
-_UNIT = {"h": 3600 * _SECOND, "m": 60 * _SECOND, "s": _SECOND, "ms": 1_000_000, "us": 1000, "µs": 1000, "μs": 1000, "ns": 1}
+_UNIT = {
+    "h": 3600 * _SECOND,
+    "m": 60 * _SECOND,
+    "s": _SECOND,
+    "ms": 1_000_000,
+    "us": 1000,
+    "µs": 1000,
+    "μs": 1000,
+    "ns": 1,
+}
 
 
 @total_ordering

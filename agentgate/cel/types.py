@@ -1,10 +1,11 @@
 """Types of the checker, and how they are written.
 
-`bool int uint double string bytes timestamp duration null_type dyn type list(T) map(K, V) optional_type(T) net.IP net.CIDR`, any other
-name for an abstract type, `param(A)` for a type parameter, and `struct{path: string, body?: bytes}` for a closed struct: a field that
-is not listed is a compile error, `?` marks one that may be absent.
+`bool int uint double string bytes timestamp duration null_type dyn type list(T) map(K, V) optional_type(T) net.IP
+net.CIDR`, any other name for an abstract type, `param(A)` for a type parameter, and `struct{path: string, body?:
+bytes}` for a closed struct: a field that is not listed is a compile error, `?` marks one that may be absent.
 
-A dict is a struct, too: `{"path": "string", "body?": "bytes"}`. The name of a variable becomes the name of its struct in messages.
+A dict is a struct, too: `{"path": "string", "body?": "bytes"}`. The name of a variable becomes the name of its struct
+in messages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
 
 from agentgate.errors import ConfigurationError
 
@@ -36,17 +36,17 @@ class Struct(Type):
     absent: frozenset[str] = field(default=frozenset(), compare=False)
 
 
-TypeLike = Union[str, Type, Mapping[str, "TypeLike"]]
+TypeLike = str | Type | Mapping[str, "TypeLike"]
 
 DYN, NULL, BOOL, INT, UINT, DOUBLE = map(Type, ("dyn", "null_type", "bool", "int", "uint", "double"))
 STRING, BYTES, TIMESTAMP, DURATION = map(Type, ("string", "bytes", "timestamp", "duration"))
 
-# Names that stand for a type in an expression (`type(x) == int`): what type() gives at run time.
-TYPE_NAMES: dict[str, Type] = {
-    name: Type(name)
-    for name in "bool int uint double string bytes list map null_type type optional_type net.IP net.CIDR".split()
-    + ["google.protobuf.Timestamp", "google.protobuf.Duration"]
-}
+_TYPE_NAMES = """
+    bool int uint double string bytes list map null_type type optional_type net.IP net.CIDR
+    google.protobuf.Timestamp google.protobuf.Duration
+"""
+TYPE_NAMES: dict[str, Type] = {name: Type(name) for name in _TYPE_NAMES.split()}
+"""Names that stand for a type in an expression (`type(x) == int`): what type() gives at run time."""
 
 
 def list_of(element: Type) -> Type:
@@ -137,8 +137,9 @@ def _struct(name: str, fields: Mapping[str, Type]) -> Struct:
 class Substitution:
     """What is known of the type variables of one expression, and which type may stand for which.
 
-    The rules are those of the reference checker: `dyn` agrees with everything, a variable takes the first type it meets and is widened
-    to the more general of two that agree, and null is a value of every abstract, struct, timestamp and duration type.
+    The rules are those of the reference checker: `dyn` agrees with everything, a variable takes the first type it
+    meets and is widened to the more general of two that agree, and null is a value of every abstract, struct,
+    timestamp and duration type.
     """
 
     def __init__(self) -> None:
@@ -236,7 +237,7 @@ class Substitution:
         return t == variable or any(self._occurs(variable, p) for p in t.params)
 
 
-_NOT_NULLABLE = frozenset("bool int uint double string bytes list map type".split())
+_NOT_NULLABLE = frozenset(["bool", "int", "uint", "double", "string", "bytes", "list", "map", "type"])
 
 
 def _no_more_specific(a: Type, b: Type) -> bool:

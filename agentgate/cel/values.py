@@ -8,8 +8,8 @@
 | bool, null | `bool`, `None` | | type | `Type` |
 | string, bytes | `str`, `bytes` | | optional | `Optional` |
 
-Nothing here uses Python's own ideas of truth, of equality across types (`True == 1`) or of order: classes are compared exactly, and
-a value of another class, a subclass of `str` among them, has no CEL type and is an error.
+Nothing here uses Python's own ideas of truth, of equality across types (`True == 1`) or of order: classes are
+compared exactly, and a value of another class, a subclass of `str` among them, has no CEL type and is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class LimitFault(Fault):
 
 
 class UInt(int):
-    """An unsigned 64-bit integer. `UInt(1) == 1`, as in CEL; arithmetic gives plain ints, only CEL keeps the two apart."""
+    """An unsigned 64-bit integer. `UInt(1) == 1`, as in CEL; arithmetic gives plain ints, only CEL keeps the two
+    apart.
+    """
 
     __slots__ = ()
 
@@ -73,14 +75,16 @@ NONE: Final = Optional(None, present=False)
 
 
 class _Unknown:
-    """The class of `UNKNOWN`. Every use of it raises `Unknown`; a generated `==` or `[...]` therefore needs no test for it."""
+    """The class of `UNKNOWN`. Every use of it raises `Unknown`; a generated `==` or `[...]` therefore needs no test
+    for it.
+    """
 
     __slots__ = ()
 
     def _raise(self, *_: object) -> NoReturn:
         raise Unknown
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __bool__ = _raise  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __bool__ = _raise
     __getattr__ = __getitem__ = __contains__ = __iter__ = __len__ = _raise
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _raise
 
@@ -134,7 +138,13 @@ def kind_of(cls: type) -> str | None:
     """The CEL type of a class, None for a class that is no CEL value."""
     name = KINDS.get(cls)
     if name is None:
-        name = "map" if issubclass(cls, Mapping) else "list" if issubclass(cls, Sequence) and not issubclass(cls, str | bytes) else None
+        name = (
+            "map"
+            if issubclass(cls, Mapping)
+            else "list"
+            if issubclass(cls, Sequence) and not issubclass(cls, str | bytes)
+            else None
+        )
     return name
 
 
@@ -288,10 +298,11 @@ def to_python(value: Any) -> Any:
 
 
 def to_cel(value: Any, depth: int = 64) -> Any:
-    """Foreign data (parsed JSON, claims, YAML) as CEL values: bool keys are told from 1, whole numbers beyond 64 bits become doubles.
+    """Foreign data (parsed JSON, claims, YAML) as CEL values: bool keys are told from 1, whole numbers beyond 64 bits
+    become doubles.
 
-    Policies see parsed JSON as it is; this is for data whose source may hold more than JSON can. Raises ValueError for values of no
-    CEL type, for text with lone surrogates, and past `depth` levels.
+    Policies see parsed JSON as it is; this is for data whose source may hold more than JSON can. Raises ValueError
+    for values of no CEL type, for text with lone surrogates, and past `depth` levels.
     """
     if depth < 0:
         raise ValueError("data nested too deeply")

@@ -22,11 +22,14 @@ from agentgate.cel.values import keys, map_key, new_map
 
 Test = dict[str, Any]
 
-# The only tests that are not run: 25 that use cel.block, cel.index and cel.iterVar, which optimizers write and authors do not.
+# The only tests that are not run: 25 that use cel.block, cel.index and cel.iterVar, which optimizers write and
+# authors do not.
 SKIPPED_SUITES = {"block_ext"}
 
 FOLDER = os.environ.get("AGENTGATE_TEST_DATA")
-needs_data = pytest.mark.skipif(FOLDER is None, reason="AGENTGATE_TEST_DATA does not name the folder of cel-conformance.jsonl")
+needs_data = pytest.mark.skipif(
+    FOLDER is None, reason="AGENTGATE_TEST_DATA does not name the folder of cel-conformance.jsonl"
+)
 
 
 def usable_tests() -> Iterator[Test]:
@@ -70,7 +73,9 @@ def identical(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(identical, a, b))
     if isinstance(a, dict):
-        return len(a) == len(b) and all(map_key(key) in b and identical(a[map_key(key)], b[map_key(key)]) for key in keys(a))
+        return len(a) == len(b) and all(
+            map_key(key) in b and identical(a[map_key(key)], b[map_key(key)]) for key in keys(a)
+        )
     if isinstance(a, float):
         return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     return bool(a == b)
@@ -78,7 +83,8 @@ def identical(a: Any, b: Any) -> bool:
 
 def declarations(test: Test) -> dict[str, Any]:
     """The arguments of compile() that a test asks for."""
-    variables, functions = {}, {}
+    variables: dict[str, str] = {}
+    functions: dict[str, None] = {}
     for entry in test["type_env"]:
         if entry["kind"] == "var":
             variables[entry["name"]] = entry["type"]
@@ -86,7 +92,12 @@ def declarations(test: Test) -> dict[str, Any]:
             for overload in entry["overloads"]:
                 functions[f"{entry['name']}({', '.join(overload['params'])}) -> {overload['result']}"] = None
     check = not test["disable_check"]
-    return {"variables": variables if check or variables else None, "functions": functions, "container": test["container"], "check": check}
+    return {
+        "variables": variables if check or variables else None,
+        "functions": functions,
+        "container": test["container"],
+        "check": check,
+    }
 
 
 def outcome(test: Test) -> str:

@@ -4,7 +4,17 @@ All of them are pure. There is no clock, no randomness and no look-up: the same 
 """
 
 from agentgate.cel.functions import Function, declare
-from agentgate.cel.library import collections, core, encoders, formatting, mathematics, network, regex, strings, temporal
+from agentgate.cel.library import (
+    collections,
+    core,
+    encoders,
+    formatting,
+    mathematics,
+    network,
+    regex,
+    strings,
+    temporal,
+)
 
 FUNCTIONS: dict[str, Function] = declare(
     entry

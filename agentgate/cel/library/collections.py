@@ -8,7 +8,15 @@ from agentgate.cel.functions import Library
 from agentgate.cel.limits import MAX_LIST
 from agentgate.cel.values import NONE, Fault, LimitFault, Optional, kind
 
-_ZERO: dict[str, Any] = {"bool": False, "int": 0, "uint": 0, "double": 0.0, "string": "", "bytes": b"", "null_type": None}
+_ZERO: dict[str, Any] = {
+    "bool": False,
+    "int": 0,
+    "uint": 0,
+    "double": 0.0,
+    "string": "",
+    "bytes": b"",
+    "null_type": None,
+}
 
 
 def _merge(a: Any, b: Any) -> dict[Any, Any]:

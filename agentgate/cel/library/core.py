@@ -17,7 +17,11 @@ from agentgate.cel.values import INT_MAX, INT_MIN, UINT_MAX, Fault, LimitFault, 
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _DOUBLE = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE)
-_BOOL = {text: value for value, texts in ((True, "1 t T TRUE true True"), (False, "0 f F FALSE false False")) for text in texts.split()}
+_BOOL = {
+    text: value
+    for value, texts in ((True, "1 t T TRUE true True"), (False, "0 f F FALSE false False"))
+    for text in texts.split()
+}
 
 
 def int64(value: int) -> int:
@@ -129,7 +133,7 @@ def format_double(value: float) -> str:
 
 def _decode(data: bytes) -> str:
     try:
-        return bounded(data.decode())
+        return str(bounded(data.decode()))
     except UnicodeDecodeError:
         raise Fault("conversion", "invalid UTF-8") from None
 
@@ -183,7 +187,9 @@ def _arithmetic() -> Library:
 def _relations() -> Library:
     orders = {"_<_": values.less, "_<=_": values.less_equal, "_>_": values.greater, "_>=_": values.greater_equal}
     numbers = ("int", "uint", "double")
-    pairs = [(t, t) for t in ("bool", "string", "bytes", "timestamp", "duration")] + [(a, b) for a in numbers for b in numbers]
+    pairs = [(t, t) for t in ("bool", "string", "bytes", "timestamp", "duration")] + [
+        (a, b) for a in numbers for b in numbers
+    ]
     return [
         ("_==_(A, A) -> bool", values.equal),
         ("_!=_(A, A) -> bool", lambda a, b: not values.equal(a, b)),
@@ -209,7 +215,10 @@ LIBRARY: Library = [
     ("dyn(A) -> dyn", same),
     ("fail() -> dyn", _fail),
     ("fail(string) -> dyn", _fail),
-    *((f"{name}({name}) -> {name}", same) for name in "bool int uint double string bytes timestamp duration".split()),
+    *(
+        (f"{name}({name}) -> {name}", same)
+        for name in ["bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration"]
+    ),
     ("int(uint) -> int", lambda v: int64(int(v))),
     ("int(double) -> int", _to_int),
     ("int(string) -> int", _parse_int),

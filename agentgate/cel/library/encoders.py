@@ -102,9 +102,15 @@ def _form_encode(form: Any) -> str:
 
 def _digests() -> Library:
     def digest(name: str) -> Any:
-        return lambda data: hashlib.new(name, data if data.__class__ is bytes else data.encode(), usedforsecurity=False).hexdigest()
+        return lambda data: hashlib.new(
+            name, data if data.__class__ is bytes else data.encode(), usedforsecurity=False
+        ).hexdigest()
 
-    return [(f"{name}.encode({t}) -> string", digest(name)) for name in ("sha256", "sha1", "md5") for t in ("string", "bytes")]
+    return [
+        (f"{name}.encode({t}) -> string", digest(name))
+        for name in ("sha256", "sha1", "md5")
+        for t in ("string", "bytes")
+    ]
 
 
 LIBRARY: Library = [

@@ -25,7 +25,8 @@ def _text(value: Any, depth: int = _MAX_NESTING) -> str:
         return f"[{', '.join(_bounded_parts(_text(v, depth - 1) for v in value))}]"
     if name == "map":
         items = sorted((_text(key), key) for key in keys(value))
-        return f"{{{', '.join(_bounded_parts(f'{text}: {_text(value[map_key(key)], depth - 1)}' for text, key in items))}}}"
+        parts = (f"{text}: {_text(value[map_key(key)], depth - 1)}" for text, key in items)
+        return f"{{{', '.join(_bounded_parts(parts))}}}"
     if name not in _TEXT:
         raise Fault("format", "%s cannot show a value of this type")
     return _TEXT[name](value)

@@ -85,7 +85,10 @@ LIBRARY: Library = [
     ("math.floor(double) -> double", _rounded(math.floor)),
     ("math.round(double) -> double", _rounded(_half_away)),
     ("math.trunc(double) -> double", _rounded(math.trunc)),
-    *((f"math.sqrt({t}) -> double", lambda v: math.sqrt(v) if not v < 0 else math.nan) for t in ("int", "uint", "double")),
+    *(
+        (f"math.sqrt({t}) -> double", lambda v: math.sqrt(v) if not v < 0 else math.nan)
+        for t in ("int", "uint", "double")
+    ),
     ("math.isNaN(double) -> bool", math.isnan),
     ("math.isInf(double) -> bool", math.isinf),
     ("math.isFinite(double) -> bool", math.isfinite),

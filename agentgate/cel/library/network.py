@@ -1,7 +1,7 @@
 """IP addresses and networks: the network extension.
 
-An IPv4 address mapped into IPv6 is the IPv4 address, so no rule can be passed by writing one as the other; the dotted form of it, zone
-names and leading zeros are refused.
+An IPv4 address mapped into IPv6 is the IPv4 address, so no rule can be passed by writing one as the other; the dotted
+form of it, zone names and leading zeros are refused.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _is_global_unicast(ip: IP) -> bool:
     # All but multicast, broadcast, unspecified, loopback and link-local: private networks are global unicast, as in Go.
     address = ip.address()
     broadcast = ip.version == 4 and ip.bits == 0xFFFFFFFF
-    return not (broadcast or address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local)
+    return not (
+        broadcast or address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local
+    )
 
 
 def _is_link_local_multicast(ip: IP) -> bool:

@@ -1,7 +1,7 @@
 """Regular expressions: RE2 only, so that time is linear in the text whatever the pattern.
 
-google-re2 is imported when the first pattern is compiled. Its compiled object is asked directly, since its `search` translates
-offsets that nobody reads.
+google-re2 is imported when the first pattern is compiled. Its compiled object is asked directly, since its `search`
+translates offsets that nobody reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agentgate.cel.values import Fault
 @lru_cache(maxsize=128)  # patterns that are not literals; those that are, are compiled with the expression
 def compile_pattern(pattern: str) -> Any:
     """A compiled RE2 pattern. Raises Fault for one that RE2 refuses or that is longer than MAX_PATTERN."""
-    import re2
+    import re2  # type: ignore[import-untyped]
 
     if len(pattern) > MAX_PATTERN:
         raise Fault("pattern", f"pattern longer than {MAX_PATTERN}")

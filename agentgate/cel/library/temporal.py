@@ -1,6 +1,7 @@
 """Timestamps and durations: conversions and accessors.
 
-Counting starts where the specification starts it: getMonth, getDayOfMonth and getDayOfYear at 0, getDate at 1, Sunday is day 0.
+Counting starts where the specification starts it: getMonth, getDayOfMonth and getDayOfYear at 0, getDate at 1, Sunday
+is day 0.
 """
 
 from __future__ import annotations
