@@ -61,7 +61,6 @@ def _extremes(name: str, better: Callable[[Any, Any], bool]) -> Library:
     return [
         *((f"{name}({t}) -> {t}", number) for t in ("int", "uint", "double")),
         *((f"{name}(list({t})) -> {t}", many) for t in ("int", "uint", "double")),
-        (f"{name}(list(dyn)) -> dyn", many),
     ]
 
 

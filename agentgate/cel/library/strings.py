@@ -66,9 +66,10 @@ def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
     if limit == 0:
         return []
-    parts = len(text) if not separator else text.count(separator) + 1
-    if (parts if limit < 0 else min(parts, limit)) > MAX_LIST:
-        raise LimitFault("limit", f"list longer than {MAX_LIST}")
+    if len(text) >= MAX_LIST:  # a shorter text cannot have too many parts
+        parts = text.count(separator) + 1 if separator else len(text)
+        if (parts if limit < 0 else min(parts, limit)) > MAX_LIST:
+            raise LimitFault("limit", f"list longer than {MAX_LIST}")
     if separator:
         return text.split(separator, limit - 1 if limit > 0 else -1)
     return list(text) if limit < 0 or limit > len(text) else [*text[: limit - 1], text[limit - 1 :]]
