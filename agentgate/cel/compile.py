@@ -101,8 +101,10 @@ class Generator(Emitter):
             return self.reference(node, node.ref)
         operand = self.expression(node.operand)
         key = self.constant(node.field, node)
-        struct = isinstance(node.operand.type, Struct) and node.field in node.operand.type.fields
-        if node.optional:
+        optional = node.optional or node.operand.type.name == "optional_type"
+        inner = node.operand.type.params[0] if node.operand.type.name == "optional_type" else node.operand.type
+        struct = isinstance(inner, Struct) and node.field in inner.fields
+        if optional and not node.test:
             return self.python(f"{'get_optional' if struct else 'optional_index'}(x, k)", node, x=operand, k=key)
         t = self.local()
         if node.test:
@@ -112,7 +114,9 @@ class Generator(Emitter):
                 f"{test} if (t := x).__class__ is dict else {slow}(t, k)", node, known=True, x=operand, k=key, t=t
             )
         if not struct:
-            return self.python("x[k]", node, x=operand, k=key)
+            # Python warns of `[...]["k"]` when it compiles that.
+            literal = isinstance(operand, ast.Constant | ast.List)
+            return self.python("index(x, k)" if literal else "x[k]", node, x=operand, k=key)
         attribute = ast.Attribute(
             ast.Name(t.id, ast.Load(), **at(self.line(node))), node.field, ast.Load(), **at(self.line(node))
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -76,21 +75,20 @@ def _statements(text: str) -> list[ast.stmt]:
     return ast.parse(text).body
 
 
-class _Fill(ast.NodeTransformer):
-    """Puts operands into a template, and the number of a CEL node into all that the template wrote itself."""
-
-    def __init__(self, operands: Mapping[str, ast.expr], line: int) -> None:
-        self.operands = operands
-        self.line = line
-
-    def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Name) and node.id in self.operands:
-            operand = self.operands[node.id]
-            return ast.Name(operand.id, node.ctx, **at(self.line)) if isinstance(operand, ast.Name) else operand
-        if "lineno" in node._attributes:
-            node.lineno = node.end_lineno = self.line  # type: ignore[attr-defined]
-            node.col_offset = node.end_col_offset = 0  # type: ignore[attr-defined]
-        return self.generic_visit(node)
+def _fill(node: Any, operands: Mapping[str, ast.expr], line: int) -> Any:
+    """A copy of a template with operands in place of its names; what the template wrote itself gets the line."""
+    if isinstance(node, list):
+        return [_fill(one, operands, line) for one in node]
+    if not isinstance(node, ast.AST):
+        return node
+    if isinstance(node, ast.Name) and node.id in operands:
+        operand = operands[node.id]
+        return ast.Name(operand.id, node.ctx, **at(line)) if isinstance(operand, ast.Name) else operand
+    copy = node.__class__(**{name: _fill(getattr(node, name), operands, line) for name in node._fields})
+    if "lineno" in node._attributes:
+        copy.lineno = copy.end_lineno = line  # type: ignore[attr-defined]
+        copy.col_offset = copy.end_col_offset = 0  # type: ignore[attr-defined]
+    return copy
 
 
 def at(line: int) -> Any:
@@ -118,15 +116,14 @@ class Emitter:
         self.globals["failure"] = lambda error: runtime.failure(error, source, places)
         # The error is raised outside of the handler: inside, it would carry the one that was caught, and the request
         # with that.
-        frame = _statements("def f(A):\n try:\n  pass\n except CAUGHT as x:\n  e = failure(x)\n raise e")
-        module = ast.Module(deepcopy(frame), type_ignores=[])
+        frame = "def f(A):\n try:\n  pass\n except CAUGHT as x:\n  e = failure(x)\n raise e"
+        module = ast.Module(self.statement(frame, root), type_ignores=[])
         function: Any = module.body[0]
         if self.loops:
             self.body.insert(0, self.statement(f"n = {MAX_LOOP}", root)[0])
         if not self.is_bool(result):
             result = self.python("r if (r := x).__class__ in PLAIN else export(r)", root, x=result)
         function.body[0].body = [*self.body, *self.statement("return x", root, x=result)]
-        ast.fix_missing_locations(module)
         exec(compile(module, runtime.FILENAME, "exec", dont_inherit=True), self.globals)
         program: Program = self.globals.pop("f")
         return program
@@ -138,7 +135,7 @@ class Emitter:
 
     def python(self, text: str, node: Node, *, known: bool = False, **operands: ast.expr) -> ast.expr:
         """A Python expression from a template, its names replaced by the operands. `known`: it is always a bool."""
-        filled: ast.expr = _Fill(operands, self.line(node)).visit(deepcopy(_template(text)))
+        filled: ast.expr = _fill(_template(text), operands, self.line(node))
         if known:
             self.bools[id(filled)] = filled
         return filled
@@ -148,15 +145,15 @@ class Emitter:
         return id(expression) in self.bools
 
     def statement(self, text: str, node: Node, **operands: ast.expr) -> list[ast.stmt]:
-        fill = _Fill(operands, self.line(node))
-        return [fill.visit(statement) for statement in deepcopy(_statements(text))]
+        filled: list[ast.stmt] = _fill(_statements(text), operands, self.line(node))
+        return filled
 
     def emit(self, text: str, node: Node, **operands: ast.expr) -> None:
         self.body.extend(self.statement(text, node, **operands))
 
     def local(self) -> ast.Name:
         self.names += 1
-        return ast.Name(f"v{self.names}", ast.Load())
+        return ast.Name(f"v{self.names}", ast.Load(), **at(1))  # reading a local cannot fail: any line will do
 
     def constant(self, value: Any, node: Node) -> ast.expr:
         if value.__class__ in (str, int, bytes, bool, type(None)) or (

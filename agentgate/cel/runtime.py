@@ -27,7 +27,6 @@ from agentgate.cel.values import (
     kind,
     map_key,
     no_overload,
-    optional_index,
     to_python,
 )
 
@@ -191,21 +190,29 @@ def entered(result: list[tuple[Any, Any]], key: Any, value: Any) -> None:
         result.append((key, value.value))
 
 
-def get_optional(operand: Any, field: str) -> Optional:
-    """`operand.?field`, also of a struct that is read by attributes."""
+def _attribute(operand: Any, field: str) -> Any:
+    """A field of a struct that is no dict; NONE if it is absent. Raises Unknown if it is UNKNOWN."""
     if operand.__class__ in KINDS or operand is UNKNOWN:
-        found = optional_index(operand, field)
-        return no_overload(UNKNOWN) if found.value is UNKNOWN else found
+        no_overload(operand)
     value = getattr(operand, field, NONE)
+    return no_overload(UNKNOWN) if value is UNKNOWN else value
+
+
+def get_optional(operand: Any, field: str) -> Optional:
+    """`operand.?field` of a struct, or `operand.field` of an optional one."""
+    if operand.__class__ is Optional:
+        return get_optional(operand.value, field) if operand.present else NONE
+    if operand.__class__ is dict:
+        return Optional(operand[field]) if has(operand, field) else NONE
+    value = _attribute(operand, field)
     return NONE if value is NONE else Optional(value)
 
 
 def has_field(operand: Any, field: str) -> bool:
-    """`has(operand.field)` of a struct: a missing attribute is an absent field."""
-    if operand.__class__ in KINDS or operand is UNKNOWN:
-        return has(operand, field)
-    value = getattr(operand, field, NONE)
-    return value is not NONE and (value is not UNKNOWN or no_overload(UNKNOWN))
+    """`has(operand.field)` of a struct that is no dict."""
+    if operand.__class__ is Optional:
+        return bool(get_optional(operand, field).present)
+    return _attribute(operand, field) is not NONE
 
 
 def export(value: Any) -> Any:

@@ -252,7 +252,8 @@ def optional_index(operand: Any, key: Any) -> Optional:
     if operand.__class__ is Optional:
         return operand[key] if operand.present else NONE
     try:
-        return Optional(index(operand, key))
+        value = index(operand, key)
+        return Optional(value) if value is not UNKNOWN else no_overload(value)
     except KeyError:
         return NONE
     except Fault as fault:

@@ -147,8 +147,20 @@ def test_an_error_tells_its_place_and_words_of_the_policy_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["jwt[jwt.token]", "{}[jwt.token]", "int(jwt.token)", "duration(jwt.token)", "jwt.token + 1", "fail(jwt.token)", "'a'.matches('(' + jwt.token)", "has(jwt.token.x)", "'%d'.format([jwt.token])"],
-)  # fmt: skip
+    "source",
+    [
+        "jwt[jwt.token]",
+        "{}[jwt.token]",
+        "int(jwt.token)",
+        "duration(jwt.token)",
+        "jwt.token + 1",
+        "fail(jwt.token)",
+        "'a'.matches('(' + jwt.token)",
+        "has(jwt.token.x)",
+        "'%d'.format([jwt.token])",
+        "jwt.token == 1 ? 1 : jwt.token && true",
+    ],
+)
 def test_no_error_holds_a_value(source: str) -> None:
     secret = "s3cr3t-token"
     with pytest.raises(cel.EvaluationError) as caught:
@@ -234,6 +246,9 @@ TYPES = {"request": "struct{path: string, headers: map(string, string), body?: s
         ("has(request.tool)", True),
         ("request.?body.orValue('none')", "none"),
         ("request.?path.orValue('none')", "/v1/chat"),
+        ("request.?tool.name.orValue('none')", "add"),
+        ("has(request.?tool.name)", True),
+        ("optional.of(request).headers['x-org'].value()", "acme"),
         ("default(request.body, 'none')", "none"),
         ("[request].exists(r, r.path.startsWith('/v1'))", True),
     ],
@@ -287,7 +302,9 @@ def test_bool_keys_of_foreign_data_are_told_from_one() -> None:
     assert value("m", data) == {True: "b"}
 
 
-@pytest.mark.parametrize("bad", ["\ud800", object(), {1, 2}, cel.UNKNOWN], ids=["surrogate", "object", "set", "unknown"])
+@pytest.mark.parametrize(
+    "bad", ["\ud800", object(), {1, 2}, cel.UNKNOWN], ids=["surrogate", "object", "set", "unknown"]
+)
 def test_foreign_data_without_a_cel_form_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError):
         cel.to_cel({"x": [bad]})
