@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from agentgate.cel import macros
 from agentgate.cel.errors import Problem, problem
 from agentgate.cel.functions import Function
 from agentgate.cel.library.regex import searcher
@@ -189,8 +190,10 @@ class _Checker:
         function, name = self._function(node)
         given = [self.visit(argument) for argument in ([node.target] if node.target else []) + node.args]
         if function is None:
-            known = [f.name for f in self.environment.functions.values() if f.name.isidentifier() or "." in f.name]
-            return self.fault_at(node, f"undeclared function {name!r}{_suggest(name, known)}")
+            if name in macros.NAMES:
+                return self.fault_at(node, f"the macro {name!r} takes other arguments")
+            known = [f for f in self.environment.functions if f[0].isalpha() and "@" not in f]
+            return self.fault_at(node, f"undeclared function {name!r}{_suggest(name, [*known, *macros.NAMES])}")
         node.function = function.name
         result = self._overload(node, function, given)
         self._fold(node, function)
@@ -207,7 +210,8 @@ class _Checker:
                     node.target = None
                     return functions[candidate], candidate
             namespaces = {known.rpartition(".")[0] for known in functions}
-            if path[1] in namespaces and self._declared(path[1], path[0].root) is None:
+            declared = self.environment.variables is None or self._declared(path[1], path[0].root) is not None
+            if path[1] in namespaces and not declared:
                 node.target = None
                 return None, name
         if node.target is not None:

@@ -214,6 +214,11 @@ class Generator(Emitter):
                 "t in f if (t := x).__class__ is str else contains(t, s)", node, known=True, x=x, f=fast, s=slow, t=t
             )
         y = self.expression(container)
+        if self.locals:  # inside a macro a search costs what a macro over the same list would
+            self.loops = True
+            u = self.local()
+            self.emit("if (u := y).__class__ is list:\n n -= len(u)\n if n < 0: over_budget()", node, u=u, y=y)
+            y = u
         if _is_text(item):  # exact for the same reason as in equality()
             return self.python(
                 "x in t if (t := y).__class__ is list else contains(x, t)", node, known=True, x=x, y=y, t=t

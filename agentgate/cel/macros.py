@@ -115,3 +115,6 @@ _VARIADIC: dict[str, Build] = {
     "max": _extreme("math.@max"),
     "min": _extreme("math.@min"),
 }
+
+NAMES = frozenset({name for name, _ in (*_MEMBERS, *_FUNCTIONS, *_NAMESPACED)} | set(_VARIADIC))
+"""Every macro, for suggestions."""

@@ -157,8 +157,10 @@ class Variables(dict[str, Any]):
         self.data = data
 
     def __missing__(self, name: str) -> Any:
-        made = self[name] = VIEWS[name](self.data[name]) if name in VIEWS else self.data[name]
-        return made
+        value = self.data[name]
+        view = VIEWS.get(name)
+        self[name] = value = value if view is None else view(value)
+        return value
 
 
 def from_views(expression: cel.Expression) -> Callable[[Any], Any]:

@@ -34,6 +34,8 @@ def faults(source: str, **options: Any) -> list[str]:
         ('"path" in request', "1:8 no overload of 'in' for (string, request)"),
         ('request.path.startWith("/")', "1:14 undeclared function 'startWith' (did you mean 'startsWith'?)"),
         ('math.abss("a")', "1:6 undeclared function 'math.abss' (did you mean 'math.abs'?)"),
+        ("[1].exist(1)", "1:5 undeclared function 'exist' (did you mean 'exists'?)"),
+        ("[1].exists(true)", "1:5 the macro 'exists' takes other arguments"),
         ("request.path.startsWith(1)", "1:14 no overload of 'startsWith' of string for (int)"),
         ("size(1)", "1:1 no overload of 'size' for (int)"),
         ("1 + 'a'", "1:3 no overload of '+' for (int, string)"),

@@ -50,7 +50,7 @@ def each(templates: list[str], *operands: Source) -> Source:
 
 
 # Mostly operands of the right type, or nearly everything would be an error; a tenth is anything.
-ERRORS = st.sampled_from(["nobody", "m.nope", "l[9]", "(1 / z)", "n.x", "l[0].a", '{"a": 1, "a": 2}'])
+ERRORS = st.sampled_from(["nobody", "m.nope", "l[9]", "(1 / z)", "n.x", "l[0].a"])
 OTHERS = st.sampled_from(["null", "n", 'b"ab"', "int", "{}", "[]", 'duration("90s")', "timestamp(0)", "-0.0", "d"])
 ANY: Source = st.deferred(lambda: st.one_of(INT, BOOL, STR, LIST, MAP, OTHERS, ERRORS))
 INT: Source = st.deferred(

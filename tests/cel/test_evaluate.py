@@ -248,7 +248,6 @@ TYPES = {"request": "struct{path: string, headers: map(string, string), body?: s
         ("request.?path.orValue('none')", "/v1/chat"),
         ("request.?tool.name.orValue('none')", "add"),
         ("has(request.?tool.name)", True),
-        ("optional.of(request).headers['x-org'].value()", "acme"),
         ("default(request.body, 'none')", "none"),
         ("[request].exists(r, r.path.startsWith('/v1'))", True),
     ],

@@ -113,7 +113,7 @@ def has_role(claims: Any, role: str) -> bool:
 
 
 def test_a_caller_adds_functions_with_their_types() -> None:
-    functions = {
+    functions: dict[str, Any] = {
         "<map(string, dyn)>.hasRole(string) -> bool": has_role,
         "demo.twice(int) -> int": lambda n: n * 2,
         "size(timestamp) -> int": lambda t: 8,

@@ -22,6 +22,7 @@ DATA: dict[str, Any] = {
         "n.exists(a, n.exists(b, n.exists(c, false)))",
         "l.map(a, a).map(b, b).size()",
         "m.all(k, true) && m.all(k, v, true)",
+        "n.exists(a, -1 in l)",
         "s + s",
         "b'' + bytes(s) + bytes(s)",
         "l + l",
