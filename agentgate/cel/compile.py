@@ -37,9 +37,7 @@ _MAX_BLOCKS = 12
 
 
 class Generator(Blocks):
-    """Writes the function of one tree. `places` numbers the nodes: a line of the function is an index into it, from
-    1.
-    """
+    """Writes the function of one tree."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
         super().__init__()

@@ -97,9 +97,7 @@ def at(line: int) -> Any:
 
 
 class Emitter:
-    """The function that is being written. `places` numbers the nodes: a line of the function is an index into it,
-    from 1.
-    """
+    """The function that is being written. A line of it is an index into `places`, from 1."""
 
     def __init__(self) -> None:
         self.places: list[Node] = []

@@ -18,9 +18,7 @@ from agentgate.cel.types import Type, TypeLike, parse_type
 
 
 class Step(NamedTuple):
-    """One operand in an explanation. `outcome` is `true`, `false`, `unknown`, `value` (not a bool) or the kind of an
-    error.
-    """
+    """One operand. `outcome` is `true`, `false`, `unknown`, `value` (no bool) or the kind of an error."""
 
     depth: int
     text: str
@@ -52,15 +50,11 @@ class Expression:
         self._functions = environment.functions
 
     def may_read(self, path: str) -> bool:
-        """Whether evaluating reads anything at or below `path` (`request.body`), perhaps by reading all of what is
-        above it.
-        """
+        """Whether evaluating may read `path` (`request.body`), something below it, or all of what is above it."""
         return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for read in self.reads)
 
     def explain(self, variables: Any) -> list[Step]:
-        """What each operand of `&&`, `||`, `?:` and `!` gave, in the order of the text, the whole first. Slow; shows
-        no values.
-        """
+        """What each operand of `&&`, `||`, `?:` and `!` gave, the whole first. Slow; shows no values."""
         return list(self._steps(self._root, variables, 0))
 
     def _steps(self, node: Node, variables: Any, depth: int) -> Iterator[Step]:

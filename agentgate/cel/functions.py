@@ -35,9 +35,7 @@ _CACHE = 256  # combinations of argument classes remembered per function; CEL ha
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """One way to call a function. A member's receiver is its first parameter. `call` None: declared for the checker
-    only.
-    """
+    """One way to call a function; a member's receiver is its first parameter. Without `call` it is only checked."""
 
     params: tuple[Type, ...]
     result: Type

@@ -9,9 +9,7 @@ from agentgate.cel.types import Struct
 
 
 class Reads(NamedTuple):
-    """Dotted paths. `unguarded`: fields that may be absent (`body?`) and that are read though nothing asks `has()`
-    for them.
-    """
+    """Dotted paths. `unguarded`: fields that may be absent (`body?`) and are read without a has()."""
 
     paths: frozenset[str]
     unguarded: frozenset[str]

@@ -22,32 +22,12 @@ from agentgate.cel.values import INT_MAX, UINT_MAX, UInt
 
 Constant = None | bool | int | UInt | float | str | bytes
 
-# Words that the language keeps for itself: never a variable, but allowed as a field (`a.if`).
-RESERVED = frozenset(
-    [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "false",
-        "for",
-        "function",
-        "if",
-        "import",
-        "in",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "null",
-        "return",
-        "true",
-        "var",
-        "void",
-        "while",
-    ]
-)
+_RESERVED = """
+    as break const continue else false for function if import in let loop package namespace null return true var void while
+"""
+RESERVED = frozenset(_RESERVED.split())
+"""Words that the language keeps for itself: never a variable, but allowed as a field (`a.if`)."""
+
 _CONSTANT_WORDS: dict[str, Constant] = {"true": True, "false": False, "null": None}
 
 _TOKEN = re.compile(
@@ -94,7 +74,7 @@ def scan(source: str) -> Scanned:
     result = Scanned(source)
     out = list(source)
     before, last, last_at = "", "", 0  # the signs before this token; "x" stands for any operand
-    brackets: list[tuple[str, int]] = []
+    depth = 0
     mark: int | None = None
     position = 0
     while position < len(source):
@@ -113,11 +93,11 @@ def scan(source: str) -> Scanned:
                 out[start], mark = " ", start
                 continue
             if token in "([{":
-                brackets.append((token, start))
-                if len(brackets) > MAX_DEPTH:
+                depth += 1
+                if depth > MAX_DEPTH:
                     _refuse(f"brackets nested deeper than {MAX_DEPTH}", source, start, position)
-            elif token in ")]}" and brackets:
-                brackets.pop()
+            elif token in ")]}":
+                depth -= 1
                 if token != ")" and last == "," and before in ("x", ")", "]", "}"):
                     out[last_at] = " "  # `[1, 2,]`: a trailing comma is CEL, but not in the grammar
             before, last, last_at = last, token, start

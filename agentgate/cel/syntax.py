@@ -28,9 +28,7 @@ _parser: Lark | None = None
 
 
 def parse(source: str) -> Node:
-    """The tree of an expression, macros expanded. Raises ParseError with every fault that can be told from the text
-    alone.
-    """
+    """The tree, macros expanded. Raises ParseError with every fault that the text alone can tell."""
     scanned = scan(source)
     builder = _Builder(source, scanned)
     root = builder.build(_lark_tree(source, scanned), 0)
@@ -87,9 +85,7 @@ _CHAINS = {"conditionalor": "_||_", "conditionaland": "_&&_"}
 
 
 class _Builder:
-    """Turns one Lark tree (untyped here: its children are trees or tokens) into nodes. Depth is counted per
-    operation, so the recursion here is bounded by MAX_DEPTH.
-    """
+    """Turns a Lark tree (untyped here) into nodes. Recursion is per operation, so MAX_DEPTH bounds it."""
 
     def __init__(self, source: str, scanned: Scanned) -> None:
         self.source = source
@@ -261,17 +257,5 @@ class _Builder:
         return [self.build(tree, depth + 1) for tree in trees]
 
 
-_TRANSPARENT = frozenset(
-    [
-        "expr",
-        "conditionalor",
-        "conditionaland",
-        "relation",
-        "addition",
-        "multiplication",
-        "unary",
-        "member",
-        "primary",
-        "paren_expr",
-    ]
-)
+_RULES = "expr conditionalor conditionaland relation addition multiplication unary member primary paren_expr"
+_TRANSPARENT = frozenset(_RULES.split())  # with one child they only stand for it

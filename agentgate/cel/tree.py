@@ -38,9 +38,7 @@ class Literal(Node):
 
 @dataclass(slots=True, eq=False)
 class Name(Node):
-    """A name. `root`: written with a leading dot. The checker sets `ref`: a variable, a type, or None for the
-    variable of a macro.
-    """
+    """A name, with a leading dot if `root`. The checker sets `ref`: a variable, a type, or None for a local."""
 
     name: str
     root: bool = False
@@ -64,9 +62,7 @@ class Select(Node):
 
 @dataclass(slots=True, eq=False)
 class Call(Node):
-    """A function or an operator (`_+_`, `!_`, `_&&_`, `_?_:_`, `_[_]`, ...). `&&` and `||` have all operands of a
-    chain.
-    """
+    """A function or an operator (`_+_`, `!_`, `_&&_`, `_?_:_`, `_[_]`). `&&` and `||` have all of their chain."""
 
     function: str
     args: list[Node]

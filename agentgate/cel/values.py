@@ -40,9 +40,7 @@ class LimitFault(Fault):
 
 
 class UInt(int):
-    """An unsigned 64-bit integer. `UInt(1) == 1`, as in CEL; arithmetic gives plain ints, only CEL keeps the two
-    apart.
-    """
+    """An unsigned 64-bit integer. `UInt(1) == 1`, as in CEL; only CEL keeps their arithmetic apart."""
 
     __slots__ = ()
 
@@ -75,9 +73,7 @@ NONE: Final = Optional(None, present=False)
 
 
 class _Unknown:
-    """The class of `UNKNOWN`. Every use of it raises `Unknown`; a generated `==` or `[...]` therefore needs no test
-    for it.
-    """
+    """The class of `UNKNOWN`. Every use of it raises `Unknown`, so generated code needs no test for it."""
 
     __slots__ = ()
 

@@ -177,9 +177,7 @@ def from_built_views(expression: cel.Expression) -> Callable[[Any], Any]:
 
 
 def cel_python(source: str) -> Callable[[Any], Any]:
-    """cel-python's interpreted runner, its activation converted for each evaluation, with the functions that it
-    lacks.
-    """
+    """cel-python's interpreted runner, its activation converted each time, with the functions it lacks."""
     import celpy
     from celpy import celtypes
     from celpy.adapter import json_to_cel
@@ -203,9 +201,7 @@ def seconds(run: Callable[[Any], Any], count: int) -> float:
 
 
 def measure(rounds: int, count: int, interpreted: bool) -> Iterator[tuple[str, list[float]]]:
-    """For each expression the median times: lambda, dicts, dicts with declared structs, views built before, views,
-    cel-python.
-    """
+    """The median times of each contestant, in the order of the table, for each expression."""
     limit = sys.getrecursionlimit()
     for source, by_hand in EXPRESSIONS:
         typed = cel.compile(source, variables=TYPES, result="bool")

@@ -208,6 +208,8 @@ def _relations() -> Library:
     ]
 
 
+_CONVERTED = "bool int uint double string bytes timestamp duration"
+
 LIBRARY: Library = [
     *_arithmetic(),
     *_relations(),
@@ -215,10 +217,7 @@ LIBRARY: Library = [
     ("dyn(A) -> dyn", same),
     ("fail() -> dyn", _fail),
     ("fail(string) -> dyn", _fail),
-    *(
-        (f"{name}({name}) -> {name}", same)
-        for name in ["bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration"]
-    ),
+    *((f"{name}({name}) -> {name}", same) for name in _CONVERTED.split()),
     ("int(uint) -> int", lambda v: int64(int(v))),
     ("int(double) -> int", _to_int),
     ("int(string) -> int", _parse_int),
