@@ -23,7 +23,8 @@ from agentgate.cel.values import INT_MAX, UINT_MAX, UInt
 Constant = None | bool | int | UInt | float | str | bytes
 
 _RESERVED = """
-    as break const continue else false for function if import in let loop package namespace null return true var void while
+    as break const continue else false for function if import in let loop
+    package namespace null return true var void while
 """
 RESERVED = frozenset(_RESERVED.split())
 """Words that the language keeps for itself: never a variable, but allowed as a field (`a.if`)."""
