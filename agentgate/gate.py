@@ -55,9 +55,7 @@ class Gate:
         self.observe = slot("observe", observe, Observer)
         if not (self.authenticate or self.authorize or self.observe):
             raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
-        if mode not in get_args(Mode):
-            raise ConfigurationError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
-        self.mode = mode
+        self.mode = checked_mode(mode)
         self.edge = edge or DEFAULT_EDGE
         self._decides = bool(self.authenticate or self.authorize)
         locations = [policy.location for policy in self.authenticate]
@@ -228,6 +226,13 @@ class Gate:
         slots = ("authenticate", "authorize", "observe")
         parts = [f"{name}={[*getattr(self, name)]!r}" for name in slots if getattr(self, name)]
         return f"Gate({', '.join(parts)}, mode={self.mode!r})"
+
+
+def checked_mode(mode: Mode) -> Mode:
+    """The mode, if it is one; else a `ConfigurationError`."""
+    if mode not in get_args(Mode):
+        raise ConfigurationError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
+    return mode
 
 
 def slot(name: str, policies: Sequence[_P], kind: type) -> tuple[_P, ...]:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -16,6 +17,7 @@ from ..errors import ConfigurationError
 from ..record import Record, record_of
 from ..request import Request, Scope
 from ..respond import Message, Receive, Send, respond
+from .connection import address
 from .headers import BadResponse, request_headers, response_headers
 
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -44,7 +46,7 @@ class Forward:
         self._timeout = timeout.as_dict()
         self._prefix = base.raw_path.rstrip(b"/")
         self._host = None if preserve_host else base.netloc
-        self._endpoint = f"{base.host}:{base.port or {'http': 80, 'https': 443}[base.scheme]}"
+        self._endpoint = address((base.host, base.port or {"http": 80, "https": 443}[base.scheme]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
@@ -61,7 +63,7 @@ class Forward:
         except _ClientGone:
             record.fail("client disconnected", None)
         except asyncio.CancelledError:
-            if not client.gone or client.task.uncancel() > 0:
+            if not client.interrupted or client.task.uncancel() > 0:
                 raise  # somebody else wants this task to end
             record.fail("client disconnected", None)
         finally:
@@ -93,8 +95,8 @@ class Forward:
             await response.aclose()
 
     async def _relay(self, response: httpx.Response, record: Record, client: "_Client", send: Send) -> None:
-        """The body, chunk by chunk. One that breaks off is not ended: the server then closes the connection, which is
-        how the client learns that something is missing."""
+        """The body, chunk by chunk. One that breaks off is not ended: servers then close the connection, which is how
+        the client learns that something is missing."""
         chunks = aiter(response.stream)  # type: ignore[arg-type]  # an AsyncByteStream, behind this interface
         while True:
             try:
@@ -104,8 +106,9 @@ class Forward:
                     raise _ClientGone from None
                 _, _, message, reason = _failure(exc)
                 record.fail(f"{message}: {_detail(exc)}", reason)
-                raise ResponseCutShort(f"the upstream's response broke off: {_detail(exc)}") from None
+                return
             if chunk is None:
+                client.leave()  # servers call the end of a response a disconnect, too
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -122,14 +125,10 @@ class Forward:
             view.method,
             self._base.copy_with(raw_path=target),
             headers=headers,
-            stream=client,
+            stream=httpx.ByteStream(client.body) if client.whole else client,
             # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
             extensions={"target": target, "timeout": self._timeout},
         )
-
-
-class ResponseCutShort(Exception):
-    """Raised to the server, which then closes the client's connection without ending the response."""
 
 
 class _ClientGone(Exception):
@@ -148,6 +147,7 @@ class _Client(httpx.AsyncByteStream):
         assert task is not None
         self.task = task
         self.gone = False
+        self.interrupted = False  # the watch has cancelled the task
         self._receive = receive
         self._first: Message = {}
         self._watch: asyncio.Task[None] | None = None
@@ -177,8 +177,7 @@ class _Client(httpx.AsyncByteStream):
             if not message.get("more_body", False):
                 break
             message = await self._next()
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._wait())
+        self._watch = asyncio.create_task(self._wait())
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -190,7 +189,7 @@ class _Client(httpx.AsyncByteStream):
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
+        self.gone = self.interrupted = True
         self.task.cancel()
 
     def leave(self) -> None:
@@ -202,10 +201,12 @@ class _Client(httpx.AsyncByteStream):
 def below_mount(view: Request) -> tuple[str, bytes]:
     """Decoded and raw path without the prefix that the gateway is mounted at, which is cut once, at a slash."""
     root = view.root_path.rstrip("/")
-    if not root or not (view.path == root or view.path.startswith(root + "/")):
-        return view.path, view.raw_path
-    segments = view.raw_path.split(b"/")[root.count("/") + 1 :]  # the edge lets no encoded slash confuse this
-    return view.path[len(root) :] or "/", b"/" + b"/".join(segments)
+    if root:
+        segments = view.raw_path.split(b"/")
+        depth = root.count("/") + 1
+        if unquote_to_bytes(b"/".join(segments[:depth])) == root.encode():  # no encoded slash stands for one of its own
+            return view.path[len(root) :] or "/", b"/" + b"/".join(segments[depth:])
+    return view.path, view.raw_path
 
 
 def _framing(view: Request, client: _Client) -> tuple[bytes, bytes] | None:

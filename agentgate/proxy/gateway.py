@@ -4,13 +4,14 @@ Every request passes the edge, finds its route, and then faces that route's Gate
 and see the request that no route matches, too.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
-from ..gate import Gate, Mode, slot
+from ..gate import Gate, Mode, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
 from ..record import Record, record_of
 from ..request import Request, Scope
@@ -40,6 +41,7 @@ class Gateway:
         authenticate = slot("authenticate", authenticate, Authenticator)
         authorize = slot("authorize", authorize, Authorizer)
         observe = slot("observe", observe, Observer)
+        checked_mode(mode)
         if not self.routes:
             raise ConfigurationError("a gateway has at least one route")
         self._apps: dict[Route, ASGIApp] = {}
@@ -89,8 +91,11 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Close the backends' connections. The lifespan does it; call it where the gateway is mounted without one."""
-        for backend in {id(route.backend): route.backend for route in self.routes}.values():
-            await backend.aclose()
+        backends = {id(route.backend): route.backend for route in self.routes}.values()
+        results = await asyncio.gather(*(backend.aclose() for backend in backends), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result  # when all have been asked
 
     def explain(self, request: Request) -> list[Decision]:
         """The decisions that a request would meet, in order, the last one being the one that stands; nothing is

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..errors import ConfigurationError
-from ..gate import Mode, slot
+from ..gate import Mode, checked_mode, slot
 from ..policy import Authenticator, Authorizer
 from ..request import Request
 from ..respond import ASGIApp
@@ -33,7 +33,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The path is this one, byte for byte."""
+    """The path, percent-decoded, is this one; a trailing slash makes it another."""
 
     path: str
 
@@ -103,8 +103,9 @@ class Route:
         self.name = name or self.path.path
         self.authenticate = None if authenticate is None else slot("authenticate", authenticate, Authenticator)
         self.authorize = slot("authorize", authorize, Authorizer)
-        self.mode: Mode | None = mode
+        self.mode = None if mode is None else checked_mode(mode)
         faults = [f"route {self.name}: {host!r} is no host name" for host in self.hosts if _HOST(host) is None]
+        faults += [f"route {self.name}: {method!r} is no method" for method in methods if not method.isupper()]
         if isinstance(hosts, str) or isinstance(methods, str):
             raise TypeError("hosts and methods are lists")
         if not isinstance(self.path, Regex) and not self.path.path.startswith("/"):
