@@ -50,6 +50,7 @@ _CONTROLS: Final = bytes(range(0x20)) + b"\x7f"
 _PLAIN_PATH: Final = re.compile(
     rb"/(?:[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*/)*(?:[A-Za-z0-9\-_~!$&'()*+,=:@][A-Za-z0-9\-._~!$&'()*+,=:@]*)?"
 ).fullmatch
+_UNICODE_CONTROL: Final = re.compile("[\x80-\x9f\u2028\u2029]").search
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 _DOUBLE_ENCODED: Final = re.compile(rb"%25[0-9A-Fa-f]{2}").search
 _ENCODED_SLASH: Final = re.compile(rb"%(?:2[Ff]|5[Cc])").search
@@ -155,6 +156,8 @@ class Edge:
             text = decoded.decode("utf-8")
         except UnicodeDecodeError:
             return "the path is not UTF-8"
+        if _UNICODE_CONTROL(text):
+            return "the path has an encoded control character"
         segments = text[1:].split("/")
         if any(segment.partition(";")[0] in (".", "..") for segment in segments):
             return "the path has a dot segment"

@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
-from .decision import Decision, allow, policy_error
+from .decision import Decision, Effect, allow, policy_error
 from .request import Request
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Observer(ABC):
         """The response is over (its last byte sent, or the client gone): here is everything known about it."""
 
 
+_EFFECTS: Final = get_args(Effect)
 _ALLOW: Final = allow()
 _allowed_by = lru_cache(1024)(lambda policy: allow(policy=policy))  # a plain yes, by each policy: made once
 
@@ -74,6 +75,8 @@ def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
         decision = policy.check(request)
         if not isinstance(decision, Decision):
             return policy_error(policy.name, f"returned {type(decision).__name__}, not a Decision")
+        if decision.effect not in _EFFECTS or (decision.effect == "deny" and decision.status == 200):
+            return policy_error(policy.name, f"answered {decision.effect} with status {decision.status}")
         if decision.policy is not None:
             return decision
         return _allowed_by(policy.name) if decision is _ALLOW else replace(decision, policy=policy.name)
@@ -171,7 +174,9 @@ class _AllOf(_Combined):
 
 def _yes_or_no(policy: Authorizer, request: Request) -> Decision:
     decision = ask(policy, request)
-    return policy_error(policy.name, "abstained as an authorizer") if decision.effect == "abstain" else decision
+    if decision.effect == "abstain" or not decision.enforced:
+        return policy_error(policy.name, "neither allowed nor denied")
+    return decision
 
 
 def any_of(*policies: Authorizer) -> Authorizer:

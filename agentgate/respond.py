@@ -28,7 +28,9 @@ async def respond(decision: Decision, scope: Scope, send: Send) -> None:
     body = b"" if bodiless else decision.message.encode()
     headers = [*decision.headers]
     if not bodiless:
-        headers += [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+        if not any(name.lower() == b"content-type" for name, _ in headers):
+            headers.append((b"content-type", b"text/plain"))
+        headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": f"{prefix}.start", "status": decision.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": b"" if scope.get("method") == "HEAD" else body})
 

@@ -46,7 +46,7 @@ def new_key() -> str:
 def hash_key(key: str | Secret) -> str:
     """`sha256:<64 hex digits>`, which is what a configuration should hold in place of the key."""
     raw = key.reveal() if isinstance(key, Secret) else key
-    fault = _key_fault(raw)
+    fault = "this is a hash already" if raw.startswith("sha256:") else _key_fault(raw)
     if fault:
         raise ConfigurationError(fault)
     return "sha256:" + hashlib.sha256(raw.encode()).hexdigest()
@@ -130,7 +130,7 @@ class StaticKeys:
     def __init__(
         self, keys: Mapping[str, str | Secret] | Iterable[str | Secret | Key], *, allow_weak: bool = False
     ) -> None:
-        if isinstance(keys, (str, Secret)):
+        if isinstance(keys, (str, bytes, Secret)):
             raise TypeError("keys is a collection of keys, not one")
         faults: list[str] = []
         pairs = keys.items() if isinstance(keys, Mapping) else ((None, key) for key in keys)
@@ -241,6 +241,8 @@ def _named(id: str | None, key: str | Secret) -> Key:
 def _digest(key: str | Secret) -> tuple[bytes, str | None]:
     """The digest of a key, or the one that is given in its place; and why the key is weak, as far as one can see."""
     raw = key.reveal() if isinstance(key, Secret) else key
+    if not isinstance(raw, str):
+        raise ConfigurationError(f"a key is text, a Secret or a Key, not {type(raw).__name__}")
     if not raw.startswith("sha256:"):
         fault = _key_fault(raw)
         if fault:

@@ -127,7 +127,10 @@ def fields(record: Record) -> dict[str, str | int]:
 
 
 def _query(record: Record) -> str:
-    """The query as it was sent, the values of sensitive parameters hidden."""
+    """The query as it was sent, the values of sensitive parameters hidden; all values, where the edge refused the
+    request: a Gate further in, which knows its own credentials, has not seen it."""
+    if record.edge is None:
+        return "?" + "&".join([_hidden(part) for part in record.request.query_string.split(b"&")])
     sensitive = SENSITIVE_PARAMETERS | record.redacted_parameters
     return "?" + "&".join([_redacted(part, sensitive) for part in record.request.query_string.split(b"&")])
 
@@ -135,7 +138,12 @@ def _query(record: Record) -> str:
 def _redacted(part: bytes, sensitive: frozenset[str]) -> str:
     name, equals, _ = part.partition(b"=")
     decoded = unquote_to_bytes(name.replace(b"+", b" ")).decode("latin-1").strip().lower()
-    return f"{name.decode('latin-1')}=<redacted>" if equals and decoded in sensitive else part.decode("latin-1")
+    return _hidden(part) if equals and decoded in sensitive else part.decode("latin-1")
+
+
+def _hidden(part: bytes) -> str:
+    name, equals, _ = part.partition(b"=")
+    return f"{name.decode('latin-1')}=<redacted>" if equals else name.decode("latin-1")
 
 
 def _text(record: Record) -> str:

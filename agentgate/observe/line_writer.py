@@ -10,6 +10,8 @@ from typing import Final, TextIO
 MAX_LINES: Final = 10_000  # waiting to be written, as agentgateway has it; what comes on top is dropped and counted
 GATHER_SECONDS: Final = 0.01  # lines that come within this time of the first are written at once with it
 
+EXIT_SECONDS: Final = 2  # for what waits when the process ends; a pipe that nobody reads does not keep it longer
+
 
 class LineWriter:
     """Call it with a line; the line is written soon after, by a thread that the first line starts.
@@ -57,7 +59,14 @@ class LineWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="agentgate-access-log", daemon=True)
                 self._thread.start()
-                atexit.register(self.flush)
+                atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        """At exit: leave the thread the time to write what waits, but no more than `EXIT_SECONDS`."""
+        until = time.monotonic() + EXIT_SECONDS
+        while (self._lines or self._writing.locked()) and time.monotonic() < until:
+            self._wake.set()
+            time.sleep(GATHER_SECONDS)
 
     def _run(self) -> None:
         while True:
