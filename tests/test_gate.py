@@ -254,7 +254,7 @@ async def test_authorizers_see_who_is_asking() -> None:
         ({"observe": [YES]}, "observe takes Observers, not "),
         ({"observe": [print]}, "observe takes Observers, not <built-in function print>$"),
         ({"authorize": [YES, None]}, "authorize takes Authorizers, not None"),
-        ({"authorize": YES}, "not iterable"),
+        ({"authorize": YES}, "authorize takes a list of Authorizers"),
         ({"authenticate": "key"}, "authenticate takes Authenticators, not 'k'"),
     ],
 )

@@ -170,7 +170,9 @@ class Origin:
         return None
 
     def _vacate(self) -> None:
-        """There is room for one more connection."""
+        """A slot has come free, unless the place of a connection was taken before it was closed."""
+        if self.open >= self.pool.limits.max_connections:
+            return
         ticket = self._next()
         if ticket is not None:
             self._connect(ticket)

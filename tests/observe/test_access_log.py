@@ -91,6 +91,7 @@ async def test_the_lines_of_the_tutorial(format: Any, status: int) -> None:
 def test_all_fields_in_their_order() -> None:
     """Every field has its place, whatever is filled in first."""
     record = Record(Request.http("POST", "/mcp?x=1", host="a.example:80", client=("::1", 4711)))
+    record.edge = Edge()  # it has been judged, so its query may be shown
     record.status, record.route, record.endpoint, record.protocol = 403, "ns/tools", "10.244.0.7:8080", "mcp"
     record.refuse(deny("closed", rule="nobody drops", detail="drop_table"))
     record.duration = 0.0129

@@ -1,4 +1,4 @@
-"""Framing: what a server may say and be believed, and what is never written to one."""
+"""Framing: what a server may say and be believed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from agentgate.proxy.framing import (
     MAX_INTERIM,
     MAX_SILENCE,
     FramingError,
-    RequestHead,
     ResponseReader,
 )
 from agentgate.proxy.upstream import PoolTransport
@@ -346,96 +345,3 @@ async def test_chunks_in_any_pieces_over_a_socket() -> None:
 
     async with serving(script) as server, PoolTransport() as transport:
         assert await fetch(transport, server.request()) == (200, b"hello world")
-
-
-# What is never written.
-
-REFUSED_REQUESTS: dict[str, tuple[bytes, bytes, list[tuple[bytes, bytes]]]] = {
-    "CR LF in the method": (b"GET / HTTP/1.1\r\nx: y\r\n\r\nGET", b"/", []),
-    "blank in the method": (b"GE T", b"/", []),
-    "no method": (b"", b"/", []),
-    "CONNECT": (b"CONNECT", b"/", []),
-    "CR LF in the target": (b"GET", b"/ HTTP/1.1\r\nx: y\r\n\r\n", []),
-    "LF in the target": (b"GET", b"/\nx", []),
-    "blank in the target": (b"GET", b"/a b", []),
-    "NUL in the target": (b"GET", b"/\0", []),
-    "tab in the target": (b"GET", b"/\t", []),
-    "a byte beyond ASCII in the target": (b"GET", b"/\xe9", []),
-    "a fragment in the target": (b"GET", b"/#x", []),
-    "no target": (b"GET", b"", []),
-    "another server in the target": (b"GET", b"http://elsewhere/", []),
-    "CR LF in a value": (b"GET", b"/", [(b"a", b"b\r\nx: y")]),
-    "CR in a value": (b"GET", b"/", [(b"a", b"b\rc")]),
-    "LF in a value": (b"GET", b"/", [(b"a", b"b\nc")]),
-    "NUL in a value": (b"GET", b"/", [(b"a", b"b\0c")]),
-    "escape in a value": (b"GET", b"/", [(b"a", b"\x1b[2J")]),
-    "DEL in a value": (b"GET", b"/", [(b"a", b"\x7f")]),
-    "CR LF in a name": (b"GET", b"/", [(b"a\r\nb", b"c")]),
-    "blank in a name": (b"GET", b"/", [(b"a b", b"c")]),
-    "colon in a name": (b"GET", b"/", [(b"a:b", b"c")]),
-    "a name beyond ASCII": (b"GET", b"/", [(b"\xe9", b"c")]),
-    "no name": (b"GET", b"/", [(b"", b"c")]),
-    "two lengths": (b"POST", b"/", [(b"content-length", b"1"), (b"Content-Length", b"1")]),
-    "two codings": (b"POST", b"/", [(b"transfer-encoding", b"chunked"), (b"Transfer-Encoding", b"chunked")]),
-    "length and coding": (b"POST", b"/", [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")]),
-    "coding gzip": (b"POST", b"/", [(b"transfer-encoding", b"gzip, chunked")]),
-    "a coding in disguise": (b"POST", b"/", [(b"transfer-encoding", b"\x0bchunked")]),
-    "a signed length": (b"POST", b"/", [(b"content-length", b"+1")]),
-    "a list of lengths": (b"POST", b"/", [(b"content-length", b"1, 1")]),
-    "an empty length": (b"POST", b"/", [(b"content-length", b"")]),
-    "a length with a blank": (b"POST", b"/", [(b"content-length", b" 1")]),
-    "a length in other digits": (b"POST", b"/", [(b"content-length", "\N{SUPERSCRIPT TWO}".encode())]),
-    "a length that overflows": (b"POST", b"/", [(b"content-length", b"1" * 20)]),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED_REQUESTS)
-async def test_a_request_that_could_be_read_in_two_ways_is_not_sent(name: str) -> None:
-    """Refused before a connection is opened, and the message quotes nothing of the request."""
-    method, target, fields = REFUSED_REQUESTS[name]
-    with pytest.raises(FramingError):
-        RequestHead(method, target, fields)
-
-    async with serving(answering(OK)) as server, PoolTransport() as transport:
-        request = server.request("GET", headers=fields, extensions={"target": target}, content=b"")
-        request.headers = httpx.Headers(fields)
-        request.method = method.decode("latin-1")
-        with pytest.raises(httpx.LocalProtocolError) as caught:
-            await transport.handle_async_request(request)
-        assert caught.value.request is request
-        assert server.accepted == 0
-
-
-async def test_a_request_is_written_byte_for_byte() -> None:
-    """Order, spelling and the raw target are kept; nothing is added."""
-    heard: list[bytes] = []
-
-    async def script(peer: Peer) -> None:
-        heard.append(await peer.head())
-        peer.send(OK)
-
-    async with serving(script) as server, PoolTransport() as transport:
-        request = server.request("GET", "/ignored", extensions={"target": b"/a%2Fb;c?d=%zz&e"})
-        request.headers = httpx.Headers(
-            [(b"X-B", b"1"), (b"HOST", b"example.com"), (b"x-b", b"\xe9\t "), (b"X-Empty", b"")]
-        )
-        await fetch(transport, request)
-        star = server.request("OPTIONS", extensions={"target": b"*"})
-        star.headers = httpx.Headers()
-        await fetch(transport, star)
-    assert heard == [
-        b"GET /a%2Fb;c?d=%zz&e HTTP/1.1\r\nX-B: 1\r\nHOST: example.com\r\nx-b: \xe9\t \r\nX-Empty: \r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\n\r\n",
-    ]
-
-
-async def test_without_a_target_the_path_of_the_url_is_asked_for() -> None:
-    heard: list[bytes] = []
-
-    async def script(peer: Peer) -> None:
-        heard.append(await peer.head())
-        peer.send(OK)
-
-    async with serving(script) as server, PoolTransport() as transport:
-        await fetch(transport, server.request("GET", "/a b?c#d"))
-    assert heard[0].startswith(b"GET /a%20b?c HTTP/1.1\r\n")

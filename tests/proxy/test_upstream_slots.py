@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -197,12 +199,15 @@ async def test_a_fresh_connection_is_a_new_one() -> None:
         origin = origin_of(transport)
         first = await origin.obtain(request, Timeouts(), fresh=True)
         assert (server.accepted, transport.stats) == (2, Stats(1, 0, 0))
-        waiting = asyncio.create_task(origin.obtain(request, Timeouts(), fresh=True))
-        await until(lambda: transport.stats == Stats(1, 0, 1))
+        waiting = [asyncio.create_task(origin.obtain(request, Timeouts(), fresh=fresh)) for fresh in (True, False)]
+        await until(lambda: transport.stats == Stats(1, 0, 2))
         origin.release(first)
-        second = await waiting
+        assert transport.stats == Stats(1, 0, 1)
+        second = await waiting[0]
         assert first.closed
-        assert (server.accepted, transport.stats) == (3, Stats(1, 0, 0))
+        assert (server.accepted, transport.stats) == (3, Stats(1, 0, 1))
+        origin.release(second)
+        assert await waiting[1] is second
         origin.release(second)
         assert transport.stats == Stats(1, 1, 0)
 
@@ -218,6 +223,64 @@ async def test_flow_control_without_an_exchange_is_ignored() -> None:
         assert connection.deadline == deadline
         assert await fetch(transport, server.request()) == (200, b"ok")
         assert server.accepted == 1
+
+
+# Everything at once.
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_the_pool_comes_to_rest(seed: int) -> None:
+    """Servers that hang up, clients that give up, timeouts, streams that fail: never a slot too many, none lost."""
+    chance = random.Random(seed)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            if b"chunked" in await peer.head():
+                await peer.reader.readuntil(b"0\r\n\r\n")
+            if chance.random() < 0.2:
+                return peer.reset() if chance.random() < 0.5 else peer.end()
+            peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(chance.randrange(5)):
+                peer.send(b"3\r\nabc\r\n")
+                await asyncio.sleep(chance.choice((0, 0.002)))
+            peer.send(b"0\r\n\r\n")
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(chance.choice((0, 0.001)))
+            yield b"x" * chance.randrange(3000)
+            if chance.random() < 0.05:
+                raise ValueError
+
+    async def use(request: httpx.Request) -> None:
+        response = await transport.handle_async_request(request)
+        if chance.random() < 0.2:
+            return  # dropped
+        async for _ in response.stream:  # type: ignore[union-attr]
+            if chance.random() < 0.1:
+                await response.aclose()
+                return
+
+    async with serving(script) as server, PoolTransport(max_connections=3, keepalive_expiry=0.1) as transport:
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for _ in range(200):
+            timeouts = {"read": chance.choice((0.002, 0.05, 5.0)), "pool": chance.choice((0.01, 5.0))}
+            content = body() if chance.random() < 0.5 else None
+            tasks.append(asyncio.create_task(use(server.request(content=content, extensions={"timeout": timeouts}))))
+            if chance.random() < 0.3:
+                loop.call_later(chance.random() * 0.03, tasks[-1].cancel)
+            await asyncio.sleep(chance.choice((0, 0, 0.001)))
+            assert transport.stats.open <= 3
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        expected = (type(None), asyncio.CancelledError, httpx.TransportError, ValueError)
+        assert [result for result in results if not isinstance(result, expected)] == []
+        assert None in results
+        tasks.clear()
+        results.clear()
+        gc.collect()
+        await at_rest(transport)
+        assert transport.stats.open <= 3
 
 
 # What httpcore does.

@@ -1,4 +1,4 @@
-"""Bodies in both directions at once: framing, early responses, back-pressure, failures, and who may walk away when."""
+"""Bodies in both directions at once: early responses, back-pressure, failures, and who may walk away when."""
 
 import asyncio
 import gc
@@ -9,9 +9,22 @@ import pytest
 
 from agentgate.proxy.connection import HIGH_WATER
 from agentgate.proxy.exchange import ResponseStream
-from agentgate.proxy.upstream import COALESCE, PoolTransport
+from agentgate.proxy.upstream import PoolTransport
 
-from .upstream_server import OK, Peer, answering, fetch, serving, until
+from .upstream_server import (
+    CHUNKED,
+    LENGTH_5,
+    OK,
+    Peer,
+    Source,
+    answering,
+    echoing,
+    fetch,
+    never,
+    prepared,
+    serving,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -27,201 +40,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 
 EMPTY = "PoolTransport(0 open, 0 idle, 0 waiting)"
 RESTING = "PoolTransport(1 open, 1 idle, 0 waiting)"
-CHUNKED = {"transfer-encoding": "chunked"}
-
-
-class Source(httpx.AsyncByteStream):
-    """A request body that yields these chunks, then does as it is told. It counts what is pulled from it."""
-
-    def __init__(self, *chunks: bytes, then: Callable[[], object] | None = None, for_ever: bytes = b"") -> None:
-        self.chunks = chunks
-        self.then = then
-        self.for_ever = for_ever
-        self.pulled = 0
-        self.closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            for chunk in self.chunks:
-                self.pulled += len(chunk)
-                yield chunk
-            while self.for_ever:
-                self.pulled += len(self.for_ever)
-                yield self.for_ever
-            if self.then is not None:
-                result = self.then()
-                if asyncio.iscoroutine(result):
-                    await result
-        finally:
-            self.closed = True
-
-
-async def never() -> None:
-    await asyncio.Event().wait()
 
 
 async def parts(response: httpx.Response) -> AsyncIterator[bytes]:
     assert isinstance(response.stream, ResponseStream)
     async for part in response.stream:
         yield part
-
-
-# What goes on the wire.
-
-LENGTH_5 = {"content-length": "5"}
-BODIES: dict[str, tuple[dict[str, str], object, bytes]] = {
-    "whole": (LENGTH_5, b"hello", b"hello"),
-    "streamed": (LENGTH_5, Source(b"he", b"", b"llo"), b"hello"),
-    "whole, chunked": (CHUNKED, b"hello", b"5\r\nhello\r\n0\r\n\r\n"),
-    "streamed, chunked": (CHUNKED, Source(b"he", b"", b"llo"), b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
-    "empty, chunked": (CHUNKED, b"", b"0\r\n\r\n"),
-    "empty stream, chunked": (CHUNKED, Source(b""), b"0\r\n\r\n"),
-    "empty stream of length 0": ({"content-length": "0"}, Source(), b""),
-    "empty stream of no length": ({}, Source(), b""),
-}
-
-
-def prepared(request: httpx.Request, headers: dict[str, str], body: object) -> httpx.Request:
-    """Exactly these headers, which httpx would otherwise complete."""
-    request.headers = httpx.Headers(headers)
-    request.stream = httpx.ByteStream(body) if isinstance(body, bytes) else body  # type: ignore[assignment]
-    return request
-
-
-@pytest.mark.parametrize("name", BODIES)
-async def test_a_body_is_framed_as_its_headers_say(name: str) -> None:
-    headers, body, wire = BODIES[name]
-    heard: list[bytes] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        heard.append(await peer.exactly(len(wire)))
-        peer.send(OK)
-        heard.append(await peer.reader.read())
-
-    async with serving(script) as server:
-        async with PoolTransport() as transport:
-            assert await fetch(transport, prepared(server.request("POST"), headers, body)) == (200, b"ok")
-            assert repr(transport) == RESTING
-        await until(lambda: heard == [wire, b""])
-
-
-WRONG_BODIES: dict[str, tuple[dict[str, str], object, str]] = {
-    "too long": (LENGTH_5, b"hello!", "longer"),
-    "too short": (LENGTH_5, b"hell", "shorter"),
-    "body without a length": ({}, b"hello", "longer"),
-    "streamed, too long": (LENGTH_5, Source(b"hello", b"!"), "longer"),
-    "streamed, too short": (LENGTH_5, Source(b"hell"), "shorter"),
-    "streamed, empty": (LENGTH_5, Source(), "shorter"),
-    "streamed, without a length": ({}, Source(b"hello"), "longer"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_BODIES)
-async def test_a_body_that_contradicts_its_headers_is_cut_off(name: str) -> None:
-    """The server never sees a request that it could take for complete, nor one byte beyond."""
-    headers, body, text = WRONG_BODIES[name]
-    heard: list[bytes] = []
-
-    async def script(peer: Peer) -> None:
-        heard.append(await peer.rest())
-
-    async with serving(script) as server, PoolTransport() as transport:
-        request = prepared(server.request("POST"), headers, body)
-        with pytest.raises(httpx.LocalProtocolError, match=text) as caught:
-            await fetch(transport, request)
-        assert caught.value.request is request
-        assert repr(transport) == EMPTY
-        if server.accepted:
-            await until(lambda: bool(heard))
-    assert all(len(data.partition(b"\r\n\r\n")[2]) <= 5 for data in heard)
-
-
-async def test_a_synchronous_body_is_refused() -> None:
-    async with serving(answering(OK)) as server, PoolTransport() as transport:
-        with pytest.raises(httpx.LocalProtocolError, match="asynchronous"):
-            await fetch(transport, server.request("POST", content=iter([b"x"])))
-        assert server.accepted == 0
-
-
-class Iterator(httpx.AsyncByteStream):
-    """A stream that is its own iterator, and has nothing to close."""
-
-    def __init__(self, *chunks: bytes) -> None:
-        self.left = list(chunks)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return Bare(self.left)
-
-
-class Bare(AsyncIterator[bytes]):
-    def __init__(self, left: list[bytes]) -> None:
-        self.left = left
-
-    async def __anext__(self) -> bytes:
-        if not self.left:
-            raise StopAsyncIteration
-        return self.left.pop(0)
-
-
-async def test_a_stream_need_not_be_a_generator() -> None:
-    async with serving(echoing) as server, PoolTransport() as transport:
-        request = prepared(server.request("POST"), LENGTH_5, Iterator(b"he", b"llo"))
-        assert await fetch(transport, request) == (200, b"hello")
-
-
-async def echoing(peer: Peer) -> None:
-    """Answers each five bytes of body with themselves."""
-    while True:
-        await peer.head()
-        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n" + await peer.exactly(5))
-
-
-@pytest.mark.parametrize("body", [b"hello", Source(b"hello")], ids=["whole", "streamed"])
-async def test_a_small_body_leaves_in_the_same_write_as_its_head(body: object) -> None:
-    heard: list[bytes] = []
-
-    async def script(peer: Peer) -> None:
-        heard.append(await peer.reader.read(65536))
-        peer.send(OK)
-
-    async with serving(script) as server, PoolTransport() as transport:
-        await fetch(transport, prepared(server.request("POST"), LENGTH_5, body))
-    assert heard == [b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello"]
-
-
-async def test_a_large_body_is_not_copied_behind_its_head() -> None:
-    body = b"x" * (COALESCE + 1)
-
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        assert await peer.exactly(len(body)) == body
-        peer.send(OK)
-
-    async with serving(script) as server, PoolTransport() as transport:
-        assert await fetch(transport, server.request("POST", content=body)) == (200, b"ok")
-
-
-@pytest.mark.parametrize(("body", "tasks"), [(b"", 0), (b"hello", 0), (Source(b"he", b"llo"), 1)])
-async def test_only_a_body_that_streams_costs_a_task(body: object, tasks: int) -> None:
-    created: list[object] = []
-
-    def factory(loop: asyncio.AbstractEventLoop, coro: object, **options: object) -> asyncio.Task[object]:
-        created.append(coro)
-        return asyncio.Task(coro, loop=loop, **options)  # type: ignore[arg-type]
-
-    script = echoing if body else answering(OK)
-    async with serving(script) as server, PoolTransport() as transport:
-        headers = LENGTH_5 if body else {}
-        await fetch(transport, prepared(server.request("POST"), headers, b"12345" if body else b""))
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(factory)  # type: ignore[arg-type]
-        try:
-            await fetch(transport, prepared(server.request("POST"), headers, body))
-        finally:
-            loop.set_task_factory(None)
-        assert server.accepted == 1
-    assert len(created) == tasks
 
 
 # A response that does not wait for the request.

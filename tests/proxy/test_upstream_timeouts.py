@@ -13,7 +13,7 @@ from agentgate.proxy import dial
 from agentgate.proxy.deadlines import NEVER, RESOLUTION, Deadlines
 from agentgate.proxy.upstream import PoolTransport, Stats
 
-from .upstream_server import OK, Peer, answering, fetch, serving, until
+from .upstream_server import OK, Peer, answering, at_rest, fetch, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +91,7 @@ async def test_waiting_in_the_queue_times_out() -> None:
         assert transport.stats == Stats(1, 0, 0)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert repr(transport) == EMPTY
+        await at_rest(transport)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["silence", "half a head"])

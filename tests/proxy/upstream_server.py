@@ -47,6 +47,8 @@ class Peer:
 
     def reset(self) -> None:
         """Close it as a process that crashes does: with RST, whatever is still on its way."""
+        if self.writer.is_closing():
+            return
         linger = struct.pack("ii", 1, 0)
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
@@ -157,3 +159,53 @@ async def until(condition: Callable[[], bool]) -> None:
 async def at_rest(transport: PoolTransport) -> None:
     """Until no slot is taken by anything but an idle connection, and nobody waits for one."""
     await until(lambda: transport.stats.open == transport.stats.idle and not transport.stats.waiting)
+
+
+# Request bodies.
+
+CHUNKED = {"transfer-encoding": "chunked"}
+LENGTH_5 = {"content-length": "5"}
+
+
+class Source(httpx.AsyncByteStream):
+    """A request body that yields these chunks, then does as it is told. It counts what is pulled from it."""
+
+    def __init__(self, *chunks: bytes, then: Callable[[], object] | None = None, for_ever: bytes = b"") -> None:
+        self.chunks = chunks
+        self.then = then
+        self.for_ever = for_ever
+        self.pulled = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self.chunks:
+                self.pulled += len(chunk)
+                yield chunk
+            while self.for_ever:
+                self.pulled += len(self.for_ever)
+                yield self.for_ever
+            if self.then is not None:
+                result = self.then()
+                if asyncio.iscoroutine(result):
+                    await result
+        finally:
+            self.closed = True
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+def prepared(request: httpx.Request, headers: dict[str, str], body: object) -> httpx.Request:
+    """Exactly these headers, which httpx would otherwise complete."""
+    request.headers = httpx.Headers(headers)
+    request.stream = httpx.ByteStream(body) if isinstance(body, bytes) else body  # type: ignore[assignment]
+    return request
+
+
+async def echoing(peer: Peer) -> None:
+    """Answers each five bytes of body with themselves."""
+    while True:
+        await peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n" + await peer.exactly(5))
