@@ -8,7 +8,7 @@ from .decision import Decision, Reason, abstain, allow, deny
 from .edge import Edge
 from .errors import AgentgateError, ConfigurationError, UnknownScopeError
 from .gate import Gate
-from .middleware import AccessLogMiddleware, APIKeyMiddleware
+from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware
 from .observe.access_log import AccessLog
 from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
 from .proxy.backend import HTTPBackend
@@ -17,6 +17,7 @@ from .proxy.route import Exact, Prefix, Regex, Route
 from .proxy.upstream import PoolTransport
 from .record import Record, record_of
 from .request import Call, Principal, Request
+from .rules import CELRules
 from .secret import Secret
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Gate",
     "Edge",
     "APIKeyMiddleware",
+    "CELMiddleware",
     "AccessLogMiddleware",
     # who is asking
     "APIKeyAuth",
@@ -40,6 +42,8 @@ __all__ = [
     "Header",
     "Query",
     "Cookie",
+    # what they may do
+    "CELRules",
     # policies of your own
     "Authenticator",
     "Authorizer",

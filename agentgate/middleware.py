@@ -5,7 +5,7 @@ that stands outside of what refused it.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .auth.api_key import APIKeyAuth
 from .auth.keys import Key, KeyStore
@@ -14,6 +14,7 @@ from .edge import Edge
 from .gate import Gate, Mode
 from .observe.access_log import AccessLog, Format, Sink
 from .respond import ASGIApp
+from .rules import CELRules
 from .secret import Secret
 
 
@@ -30,6 +31,21 @@ class APIKeyMiddleware(Gate):
         edge: Edge | None = None,
     ) -> None:
         super().__init__(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)
+
+
+class CELMiddleware(Gate):
+    """`Gate(app, authorize=[CELRules(allow=allow, deny=deny, require=require)], edge=edge)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allow: Sequence[str] | Mapping[str, str] = (),
+        deny: Sequence[str] | Mapping[str, str] = (),
+        require: Sequence[str] | Mapping[str, str] = (),
+        edge: Edge | None = None,
+    ) -> None:
+        super().__init__(app, authorize=[CELRules(allow=allow, deny=deny, require=require)], edge=edge)
 
 
 class AccessLogMiddleware(Gate):

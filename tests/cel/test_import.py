@@ -12,6 +12,13 @@ import agentgate.cel
 assert not {name.partition(".")[0] for name in sys.modules} & {"celpy", "lark", "re2"}
 assert sys.getrecursionlimit() == before
 """
+PACKAGE = """
+import sys
+import agentgate
+assert not {name.partition(".")[0] for name in sys.modules} & {"celpy", "lark", "re2"}
+agentgate.CELRules(allow=["true"])
+assert "celpy" in sys.modules
+"""
 COMPILED = """
 import sys
 from agentgate import cel
@@ -28,7 +35,9 @@ assert environment.program(environment.compile("1 + 1")).evaluate({}) == 2
 
 
 @pytest.mark.parametrize(
-    "script", [SILENT, COMPILED, NEXT_TO_CEL_PYTHON], ids=["import", "compile", "next to cel-python"]
+    "script",
+    [SILENT, PACKAGE, COMPILED, NEXT_TO_CEL_PYTHON],
+    ids=["import", "import all", "compile", "next to cel-python"],
 )
 def test_in_a_new_process(script: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
