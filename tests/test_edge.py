@@ -105,6 +105,10 @@ BAD_QUERY = "the query has a character that RFC 3986 does not allow there"
         ("/a%0d%0aX-Evil:%201", CONTROL),
         ("/a%1f", CONTROL),
         ("/a%7f", CONTROL),
+        ("/a%C2%85b", CONTROL),  # NEL
+        ("/a%C2%9Bb", CONTROL),  # CSI
+        ("/a%E2%80%A8b", CONTROL),  # line separator
+        ("/a%E2%80%A9b", CONTROL),  # paragraph separator
         ("/a%", PERCENT),
         ("/a%4", PERCENT),
         ("/a%zz", PERCENT),

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,11 +20,10 @@ from agentgate import (
     Authorizer,
     ConfigurationError,
     Decision,
-    Edge,
     Gate,
-    Header,
     Observer,
     Principal,
+    Query,
     Request,
     StaticKeys,
     UnknownScopeError,
@@ -98,6 +96,13 @@ class Prepared(Says):
 
     async def prepare(self, request: Request) -> None:
         raise ConnectionError("hunter2")
+
+
+class Async(Authorizer):
+    """A policy that answers with a coroutine."""
+
+    async def check(self, request: Request) -> Decision:  # type: ignore[override]
+        return allow()
 
 
 class Nameless(Rule):
@@ -173,6 +178,9 @@ async def test_modes(authenticate: list[Any], mode: Any, status: int, body: str,
         ([Rule(None)], 500, "internal error", ["deny"]),
         ([Rule(True)], 500, "internal error", ["deny"]),
         ([Rule(Decision)], 500, "internal error", ["deny"]),
+        ([Rule(Decision("deny"))], 500, "internal error", ["deny"]),  # with its status of 200
+        ([Rule(Decision("maybe"))], 500, "internal error", ["deny"]),  # type: ignore[arg-type]
+        ([Rule(shadow(YES).check(Request.http()))], 500, "internal error", ["deny"]),
         ([Rule(KeyError("hunter2"))], 500, "internal error", ["deny"]),
         ([Rule(StopIteration())], 500, "internal error", ["deny"]),
         ([Rule(RecursionError())], 500, "internal error", ["deny"]),
@@ -227,6 +235,14 @@ async def test_the_trail_tells_everything_in_order() -> None:
     assert recorder.last.refusal is recorder.last.trail[-1]
 
 
+async def test_a_failure_of_the_gate_is_in_the_trail() -> None:
+    """When the Gate itself fails over a policy, the refusal is a decision like any other."""
+    recorder = Recorder()
+    gate = Gate(App(), authorize=[Nameless(allow(), TimeoutError())], observe=[recorder])
+    assert (await drive(gate, http_scope())).status == 500
+    assert recorder.last.trail == [recorder.last.refusal]
+
+
 async def test_authorizers_see_who_is_asking() -> None:
     """An authorizer is asked after the authenticators, and sees what they found."""
 
@@ -256,12 +272,25 @@ async def test_authorizers_see_who_is_asking() -> None:
         ({"authorize": [YES, None]}, "authorize takes Authorizers, not None"),
         ({"authorize": YES}, "authorize takes a list of Authorizers"),
         ({"authenticate": "key"}, "authenticate takes Authenticators, not 'k'"),
+        ({"authorize": [Async()]}, "authorize: .* has an async check; what waits belongs in prepare"),
     ],
 )
 def test_a_policy_in_the_wrong_slot_is_a_type_error(slots: dict[str, Any], message: str) -> None:
     """What is in the wrong place is named when the app is built, not when it is called."""
     with pytest.raises(TypeError, match=message):
         Gate(App(), **slots)
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [(rule for rule in [YES, NO]), map(Rule, [allow(), deny("no")]), {"yes": YES, "no": NO}.values()],
+    ids=["generator", "map", "values"],
+)
+async def test_policies_come_from_any_iterable(policies: Any) -> None:
+    """A slot that is filled from what can be read only once loses no policy."""
+    app = App()
+    exchange = await drive(Gate(app, authorize=policies, observe=[Recorder()]), http_scope())
+    assert (exchange.status, app.calls) == (403, 0)
 
 
 @pytest.mark.parametrize("slots", [{}, {"authenticate": [], "authorize": (), "observe": []}, {"mode": "permissive"}])
@@ -552,120 +581,7 @@ async def test_a_request_that_cannot_be_read_is_refused() -> None:
     assert app.calls == 0
 
 
-# -- nested Gates ----------------------------------------------------------------------------------------------------
-
-
-async def test_nested_gates_join_one_record() -> None:
-    """Gates inside of a Gate add to its Record; each observer is told once, when the response is over."""
-    outer, inner, app = Recorder(), Recorder(), App()
-    key = new_key()
-    gate = Gate(
-        Gate(
-            Gate(app, authorize=[Rule(allow(rule="innermost"))]),
-            authenticate=[APIKeyAuth({"tool": key}, location=Header("x-tool-key"))],
-            observe=[inner],
-        ),
-        authenticate=[APIKeyAuth(KEYS)],
-        observe=[outer],
-    )
-    exchange = await drive(gate, http_scope(headers={**WITH_KEY, "x-tool-key": key}))
-    assert exchange.status == 200
-    assert outer.records == inner.records
-    assert len(outer.records) == 1
-    record = outer.last
-    assert [(d.effect, d.policy, d.rule) for d in record.trail] == [
-        ("allow", "APIKeyAuth", None),
-        ("allow", "APIKeyAuth", None),
-        ("allow", "Rule", "innermost"),
-    ]
-    assert [p.id for p in record.view.principals] == ["alice", "tool"]
-    assert record_of(app.scope) is record
-    assert app.scope["headers"] == [(b"host", b"localhost")]
-    assert record.request.headers.getlist("authorization") == [WITH_KEY["authorization"]]
-
-
-async def test_an_inner_refusal_is_the_outer_record_too() -> None:
-    """A request that an inner Gate refuses is over for all."""
-    outer, app = Recorder(), App()
-    exchange = await drive(Gate(Gate(app, authorize=[NO]), authorize=[YES], observe=[outer]), http_scope())
-    assert (exchange.status, app.calls) == (403, 0)
-    assert outer.last.refusal is not None
-    assert [d.effect for d in outer.last.trail] == ["allow", "deny"]
-
-
-def rewriting(app: Any, **changes: Any) -> Any:
-    """A middleware between two Gates that changes the scope."""
-
-    async def middleware(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, **changes}, receive, send)
-
-    return middleware
-
-
-@pytest.mark.parametrize(
-    ("changes", "shows"),
-    [
-        ({"path": "/admin", "raw_path": b"/admin"}, lambda r: r.path == "/admin"),
-        ({"path": "/admin", "raw_path": None}, lambda r: r.path == "/admin"),
-        ({"query_string": b"role=admin"}, lambda r: r.query == {"role": ("admin",)}),
-        ({"method": "DELETE"}, lambda r: r.method == "DELETE"),
-        ({"headers": [(b"host", b"b.example")]}, lambda r: r.host == "b.example"),
-        ({"root_path": "/gw", "path": "/gw/a", "raw_path": b"/gw/a"}, lambda r: r.root_path == "/gw"),
-    ],
-)
-@pytest.mark.parametrize("authenticate", [[APIKeyAuth(KEYS)], []], ids=["authenticated", "observed"])
-async def test_an_inner_gate_judges_what_the_app_will_see(
-    changes: dict[str, Any], shows: Callable[[Request], bool], authenticate: list[Authenticator]
-) -> None:
-    """Whatever a middleware between two Gates changes, the inner one judges the changed request."""
-    app, recorder = App(), Recorder()
-    inner = Gate(app, authorize=[authorizer(lambda request: deny("no") if shows(request) else allow())])
-    outer = Gate(rewriting(inner, **changes), authenticate=authenticate, observe=[recorder])
-    exchange = await drive(outer, http_scope("GET", "/a", headers=WITH_KEY))
-    assert (exchange.status, app.calls) == (403, 0)
-    assert recorder.last.request.path == "/a"  # as the client sent it
-    assert (recorder.last.principal == Principal("alice", "apiKey")) is bool(authenticate)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"path": "/a/../admin", "raw_path": b"/a/../admin"},
-        {"path": "/admin"},  # with the raw_path of before
-        {"raw_path": b"/admin"},
-        {"headers": [(b"host", b"a"), (b"host", b"b")]},
-        {"method": "get"},
-    ],
-)
-async def test_an_inner_gate_has_an_edge_too(changes: dict[str, Any]) -> None:
-    """A middleware that makes a request ambiguous has made it one to refuse."""
-    app = App()
-    exchange = await drive(
-        Gate(rewriting(Gate(app, authorize=[YES]), **changes), authorize=[YES]), http_scope("GET", "/a")
-    )
-    assert exchange.status in (400, 405)
-    assert app.calls == 0
-
-
-@pytest.mark.parametrize(
-    ("outer", "inner", "status"),
-    [(Edge(allow_empty_segments=True), None, 400), (None, Edge(allow_empty_segments=True), 400)],
-)
-async def test_each_edge_is_asked(outer: Edge | None, inner: Edge | None, status: int) -> None:
-    """Where edges differ, the strictest decides."""
-    app = App()
-    gate = Gate(Gate(app, authorize=[YES], edge=inner), authorize=[YES], edge=outer)
-    assert (await drive(gate, http_scope("GET", "//a"))).status == status
-    assert app.calls == 0
-
-
-@pytest.mark.parametrize("edge", [None, Edge()])
-async def test_an_inner_gate_reads_its_own_header_once(edge: Edge | None) -> None:
-    """Two of the header that an inner Gate's authenticator reads are refused, as they are by that Gate alone."""
-    inner = Gate(App(), authenticate=[APIKeyAuth(KEYS, location=Header("x-agent-key", "Key "))], edge=edge)
-    scope = http_scope(headers=[("x-agent-key", f"Key {KEY}"), ("x-agent-key", "other")])
-    assert (await drive(inner, scope)).status == 400
-    assert (await drive(Gate(inner, observe=[Recorder()], edge=edge), scope)).status == 400
+# -- what reaches the app ---------------------------------------------------------------------------------------------
 
 
 async def test_a_scope_that_brings_its_own_record_is_not_believed() -> None:
@@ -673,6 +589,23 @@ async def test_a_scope_that_brings_its_own_record_is_not_believed() -> None:
     app = App()
     exchange = await drive(Gate(app, authorize=[NO]), http_scope(agentgate={"trail": ["allow"]}))
     assert (exchange.status, app.calls) == (403, 0)
+
+
+async def test_a_credential_leaves_the_raw_path_too() -> None:
+    """Where a server leaves the query in `raw_path`, the accepted credential is taken out of that as well."""
+    app = App()
+    gate = Gate(app, authenticate=[APIKeyAuth(KEYS, location=Query("api_key"))])
+    scope = http_scope("GET", f"/a?api_key={KEY}", raw_path=f"/a?api_key={KEY}".encode())
+    assert (await drive(gate, scope)).status == 200
+    assert KEY not in repr([app.scope[name] for name in ("raw_path", "query_string", "headers")])
+
+
+async def test_a_scope_without_a_raw_path_gets_none() -> None:
+    """What ASGI leaves optional is not made up when a credential is taken out."""
+    app, scope = App(), http_scope(headers=WITH_KEY)
+    del scope["raw_path"]
+    assert (await drive(Gate(app, authenticate=[APIKeyAuth(KEYS)]), scope)).status == 200
+    assert "raw_path" not in app.scope
 
 
 async def test_trailers_do_not_become_headers() -> None:

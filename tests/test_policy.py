@@ -62,6 +62,21 @@ def nothing(request: Request) -> Decision:
     return None  # type: ignore[return-value]
 
 
+@authorizer
+def deny_with_200(request: Request) -> Decision:
+    return Decision("deny")
+
+
+@authorizer
+def maybe(request: Request) -> Decision:
+    return Decision("maybe")  # type: ignore[arg-type]
+
+
+@authorizer
+def unenforced(request: Request) -> Decision:
+    return shadow(yes).check(request)
+
+
 class Waiting(Authorizer):
     """Counts how often it was prepared; says yes once it was."""
 
@@ -87,6 +102,8 @@ class Waiting(Authorizer):
         (broken, "deny", "policy_error", "KeyError at test_policy.py"),
         (true, "deny", "policy_error", "true: returned bool, not a Decision"),
         (nothing, "deny", "policy_error", "nothing: returned NoneType, not a Decision"),
+        (deny_with_200, "deny", "policy_error", "deny_with_200: answered deny with status 200"),
+        (maybe, "deny", "policy_error", "maybe: answered maybe with status 200"),
     ],
     ids=lambda value: str(value),
 )
@@ -155,6 +172,7 @@ def test_a_function_keeps_its_docstring() -> None:
         (any_of(broken, no), "deny", "internal error"),
         (any_of(undecided), "deny", "internal error"),
         (any_of(true), "deny", "internal error"),
+        (any_of(unenforced), "deny", "internal error"),
         (all_of(yes), "allow", ""),
         (all_of(yes, yes), "allow", ""),
         (all_of(yes, no, other_no), "deny", "no"),
@@ -162,6 +180,7 @@ def test_a_function_keeps_its_docstring() -> None:
         (all_of(yes, broken), "deny", "internal error"),
         (all_of(yes, undecided), "deny", "internal error"),
         (all_of(yes, true), "deny", "internal error"),
+        (all_of(yes, unenforced), "deny", "internal error"),
         (all_of(any_of(no, yes), yes), "allow", ""),
         (any_of(all_of(yes, no), other_no), "deny", "no"),
     ],

@@ -51,7 +51,7 @@ def test_a_key_without_an_id_is_named_after_its_digest(keys: Any) -> None:
     assert key.id == "key-" + DIGEST.hex()[:8]
 
 
-@pytest.mark.parametrize("keys", [STRONG, Secret(STRONG)])
+@pytest.mark.parametrize("keys", [STRONG, STRONG.encode(), Secret(STRONG)])
 def test_a_bare_key_is_no_collection(keys: Any) -> None:
     """One key where a collection is wanted is refused: its characters are no keys."""
     with pytest.raises(TypeError, match="collection") as caught:
@@ -117,6 +117,9 @@ TIME = "is a time with a time zone, such as 2030-01-31T00:00:00Z"
         ({"a": "sk\x00"}, [f"key a: {NOT_VISIBLE}"]),
         ({"a": "schl\xfcssel"}, [f"key a: {NOT_VISIBLE}"]),
         ({"a": "k" * 4097}, ["key a: a key has at most 4096 characters"]),
+        ({"a": STRONG.encode()}, ["key a: a key is text, a Secret or a Key, not bytes"]),
+        ([STRONG.encode()], ["key 1: a key is text, a Secret or a Key, not bytes"]),
+        ([5], ["key 1: a key is text, a Secret or a Key, not int"]),
         ({"a": "sha256:"}, ["key a: sha256 keyHash must decode to 32 bytes"]),
         ({"a": "sha256:abc"}, ["key a: sha256 keyHash must decode to 32 bytes"]),
         ({"a": HASH + "0"}, ["key a: sha256 keyHash must decode to 32 bytes"]),
@@ -229,6 +232,13 @@ def test_hash_key(key: str | Secret) -> None:
 def test_hash_key_refuses_what_no_client_could_send(key: str) -> None:
     """A key that could never be presented is not hashed."""
     with pytest.raises(ConfigurationError):
+        hash_key(key)
+
+
+@pytest.mark.parametrize("key", [HASH, Secret(HASH)])
+def test_a_hash_is_not_hashed_again(key: str | Secret) -> None:
+    """The hash of a hash would be that of a key nobody has."""
+    with pytest.raises(ConfigurationError, match="this is a hash already"):
         hash_key(key)
 
 

@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import AccessLog, APIKeyAuth, ConfigurationError, Edge, Gate, Query, Reason, Request, deny, new_key
+from agentgate import (
+    AccessLog,
+    AccessLogMiddleware,
+    APIKeyAuth,
+    APIKeyMiddleware,
+    ConfigurationError,
+    Edge,
+    Gate,
+    Query,
+    Reason,
+    Request,
+    deny,
+    new_key,
+)
 from agentgate.observe.access_log import MAX_VALUE, fields
 from agentgate.record import Record
 from agentgate.testing import drive, http_scope, websocket_scope
@@ -230,6 +243,15 @@ async def test_credentials_in_the_query_are_hidden(query: str, logged: str) -> N
     )
     await drive(gate, http_scope("GET", f"/x?{query}"))
     assert parse(lines[0], "text")["http.path"] == f"/x?{logged}"
+
+
+async def test_a_query_that_no_edge_has_passed_shows_no_value() -> None:
+    """What is refused outside of the Gate that reads the credential is logged without it."""
+    lines: list[str] = []
+    inner = APIKeyMiddleware(hello, [KEY], location=Query("ticket"))
+    await drive(AccessLogMiddleware(inner, lines.append), http_scope("GET", f"/a//b?ticket={KEY}&a=1&flag"))
+    entry = parse(lines[0], "text")
+    assert (entry["http.status"], entry["http.path"]) == ("400", "/a//b?ticket=<redacted>&a=<redacted>&flag")
 
 
 # -- when ------------------------------------------------------------------------------------------------------------

@@ -141,6 +141,19 @@ def test_lines_still_waiting_at_exit_are_written() -> None:
     assert done.stdout == "".join(f"line {n}\n" for n in range(50))
 
 
+def test_a_stuck_pipe_does_not_hold_up_the_exit() -> None:
+    """A process whose standard output nobody reads ends all the same."""
+    program = (
+        "from agentgate.observe.line_writer import LineWriter; w = LineWriter(); [w('x' * 100) for n in range(9000)]"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    try:
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_the_cap_is_the_references() -> None:
     """As many lines wait as agentgateway lets wait."""
     assert line_writer.MAX_LINES == 10_000

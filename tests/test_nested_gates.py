@@ -1,0 +1,189 @@
+"""Gates inside of Gates: one Record, and each Gate judges the request that the app behind it will see."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentgate import (
+    APIKeyAuth,
+    Authenticator,
+    Authorizer,
+    Decision,
+    Edge,
+    Gate,
+    Header,
+    Principal,
+    Request,
+    StaticKeys,
+    allow,
+    authorizer,
+    deny,
+    new_key,
+    record_of,
+)
+from agentgate.testing import Recorder, drive, http_scope
+
+pytestmark = pytest.mark.anyio
+
+KEY = new_key()
+KEYS = StaticKeys({"alice": KEY})
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
+
+
+class App:
+    """Counts its calls, keeps the last scope, and answers `ok`."""
+
+    calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        self.scope = scope
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Rule(Authorizer):
+    """Answers what it was made with."""
+
+    def __init__(self, answer: Decision) -> None:
+        self.answer = answer
+
+    def check(self, request: Request) -> Decision:
+        return self.answer
+
+
+YES, NO = Rule(allow()), Rule(deny("no"))
+
+
+async def test_nested_gates_join_one_record() -> None:
+    """Gates inside of a Gate add to its Record; each observer is told once, when the response is over."""
+    outer, inner, app = Recorder(), Recorder(), App()
+    key = new_key()
+    gate = Gate(
+        Gate(
+            Gate(app, authorize=[Rule(allow(rule="innermost"))]),
+            authenticate=[APIKeyAuth({"tool": key}, location=Header("x-tool-key"))],
+            observe=[inner],
+        ),
+        authenticate=[APIKeyAuth(KEYS)],
+        observe=[outer],
+    )
+    exchange = await drive(gate, http_scope(headers={**WITH_KEY, "x-tool-key": key}))
+    assert exchange.status == 200
+    assert outer.records == inner.records
+    assert len(outer.records) == 1
+    record = outer.last
+    assert [(d.effect, d.policy, d.rule) for d in record.trail] == [
+        ("allow", "APIKeyAuth", None),
+        ("allow", "APIKeyAuth", None),
+        ("allow", "Rule", "innermost"),
+    ]
+    assert [p.id for p in record.view.principals] == ["alice", "tool"]
+    assert record_of(app.scope) is record
+    assert app.scope["headers"] == [(b"host", b"localhost")]
+    assert record.request.headers.getlist("authorization") == [WITH_KEY["authorization"]]
+
+
+async def test_an_inner_refusal_is_the_outer_record_too() -> None:
+    """A request that an inner Gate refuses is over for all."""
+    outer, app = Recorder(), App()
+    exchange = await drive(Gate(Gate(app, authorize=[NO]), authorize=[YES], observe=[outer]), http_scope())
+    assert (exchange.status, app.calls) == (403, 0)
+    assert outer.last.refusal is not None
+    assert [d.effect for d in outer.last.trail] == ["allow", "deny"]
+
+
+def rewriting(app: Any, **changes: Any) -> Any:
+    """A middleware between two Gates that changes the scope."""
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, **changes}, receive, send)
+
+    return middleware
+
+
+@pytest.mark.parametrize(
+    ("changes", "shows"),
+    [
+        ({"path": "/admin", "raw_path": b"/admin"}, lambda r: r.path == "/admin"),
+        ({"path": "/admin", "raw_path": None}, lambda r: r.path == "/admin"),
+        ({"query_string": b"role=admin"}, lambda r: r.query == {"role": ("admin",)}),
+        ({"method": "DELETE"}, lambda r: r.method == "DELETE"),
+        ({"headers": [(b"host", b"b.example")]}, lambda r: r.host == "b.example"),
+        ({"root_path": "/gw", "path": "/gw/a", "raw_path": b"/gw/a"}, lambda r: r.root_path == "/gw"),
+        ({"client": ("10.9.8.7", 1)}, lambda r: r.peer == ("10.9.8.7", 1)),
+        ({"scheme": "https"}, lambda r: r.scheme == "https"),
+        ({"http_version": "2"}, lambda r: r.http_version == "2"),
+    ],
+)
+@pytest.mark.parametrize("authenticate", [[APIKeyAuth(KEYS)], []], ids=["authenticated", "observed"])
+async def test_an_inner_gate_judges_what_the_app_will_see(
+    changes: dict[str, Any], shows: Callable[[Request], bool], authenticate: list[Authenticator]
+) -> None:
+    """Whatever a middleware between two Gates changes, the inner one judges the changed request."""
+    app, recorder = App(), Recorder()
+    inner = Gate(app, authorize=[authorizer(lambda request: deny("no") if shows(request) else allow())])
+    outer = Gate(rewriting(inner, **changes), authenticate=authenticate, observe=[recorder])
+    exchange = await drive(outer, http_scope("GET", "/a", headers=WITH_KEY))
+    assert (exchange.status, app.calls) == (403, 0)
+    assert recorder.last.request.path == "/a"  # as the client sent it
+    assert (recorder.last.principal == Principal("alice", "apiKey")) is bool(authenticate)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "/a/../admin", "raw_path": b"/a/../admin"},
+        {"path": "/admin"},  # with the raw_path of before
+        {"raw_path": b"/admin"},
+        {"headers": [(b"host", b"a"), (b"host", b"b")]},
+        {"method": "get"},
+    ],
+)
+async def test_an_inner_gate_has_an_edge_too(changes: dict[str, Any]) -> None:
+    """A middleware that makes a request ambiguous has made it one to refuse."""
+    app = App()
+    exchange = await drive(
+        Gate(rewriting(Gate(app, authorize=[YES]), **changes), authorize=[YES]), http_scope("GET", "/a")
+    )
+    assert exchange.status in (400, 405)
+    assert app.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "status"),
+    [(Edge(allow_empty_segments=True), None, 400), (None, Edge(allow_empty_segments=True), 400)],
+)
+async def test_each_edge_is_asked(outer: Edge | None, inner: Edge | None, status: int) -> None:
+    """Where edges differ, the strictest decides."""
+    app = App()
+    gate = Gate(Gate(app, authorize=[YES], edge=inner), authorize=[YES], edge=outer)
+    assert (await drive(gate, http_scope("GET", "//a"))).status == status
+    assert app.calls == 0
+
+
+@pytest.mark.parametrize("edge", [None, Edge()])
+async def test_an_inner_gate_reads_its_own_header_once(edge: Edge | None) -> None:
+    """Two of the header that an inner Gate's authenticator reads are refused, as they are by that Gate alone."""
+    inner = Gate(App(), authenticate=[APIKeyAuth(KEYS, location=Header("x-agent-key", "Key "))], edge=edge)
+    scope = http_scope(headers=[("x-agent-key", f"Key {KEY}"), ("x-agent-key", "other")])
+    assert (await drive(inner, scope)).status == 400
+    assert (await drive(Gate(inner, observe=[Recorder()], edge=edge), scope)).status == 400
+
+
+async def test_gates_that_are_called_in_turn_judge_their_own_scopes() -> None:
+    """A fallback from one inner Gate to another gives the second no benefit of what the first one judged."""
+    lax, app = Edge(allow_empty_segments=True), App()
+    no_admin = authorizer(lambda request: deny("no") if request.path == "/admin" else allow())
+    first, second = Gate(app, authorize=[YES]), Gate(app, authorize=[no_admin], edge=lax)
+
+    async def nowhere(message: Any) -> None:
+        return None
+
+    async def fallback(scope: Any, receive: Any, send: Any) -> None:
+        await first({**scope, "path": "//a", "raw_path": b"//a"}, receive, nowhere)
+        await second({**scope, "path": "/admin", "raw_path": b"/admin"}, receive, send)
+
+    exchange = await drive(Gate(fallback, observe=[Recorder()], edge=lax), http_scope("GET", "/a"))
+    assert (exchange.status, app.calls) == (403, 0)
