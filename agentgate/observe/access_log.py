@@ -127,9 +127,10 @@ def fields(record: Record) -> dict[str, str | int]:
 
 
 def _query(record: Record) -> str:
-    """The query as it was sent, the values of sensitive parameters hidden; all values, where the edge refused the
-    request: a Gate further in, which knows its own credentials, has not seen it."""
-    if record.edge is None:
+    """The query as it was sent, the values of sensitive parameters hidden; all values, where the request was refused
+    on its way in: a Gate further in, which knows its own credentials, has not seen it."""
+    refusal = record.refusal
+    if record.edge is None or (refusal is not None and refusal.policy != "forward"):
         return "?" + "&".join([_hidden(part) for part in record.request.query_string.split(b"&")])
     sensitive = SENSITIVE_PARAMETERS | record.redacted_parameters
     return "?" + "&".join([_redacted(part, sensitive) for part in record.request.query_string.split(b"&")])

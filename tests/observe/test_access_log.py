@@ -18,9 +18,13 @@ from agentgate import (
     ConfigurationError,
     Edge,
     Gate,
+    HTTPBackend,
     Query,
     Reason,
     Request,
+    Route,
+    authorizer,
+    create_gateway,
     deny,
     new_key,
 )
@@ -104,7 +108,7 @@ async def test_the_lines_of_the_tutorial(format: Any, status: int) -> None:
 def test_all_fields_in_their_order() -> None:
     """Every field has its place, whatever is filled in first."""
     record = Record(Request.http("POST", "/mcp?x=1", host="a.example:80", client=("::1", 4711)))
-    record.edge = Edge()  # it has been judged, so its query may be shown
+    record.edge = Edge()
     record.status, record.route, record.endpoint, record.protocol = 403, "ns/tools", "10.244.0.7:8080", "mcp"
     record.refuse(deny("closed", rule="nobody drops", detail="drop_table"))
     record.duration = 0.0129
@@ -114,7 +118,7 @@ def test_all_fields_in_their_order() -> None:
         "src.addr": "[::1]:4711",
         "http.method": "POST",
         "http.host": "a.example:80",
-        "http.path": "/mcp?x=1",
+        "http.path": "/mcp?x=<redacted>",
         "http.version": "HTTP/1.1",
         "http.status": 403,
         "protocol": "mcp",
@@ -393,3 +397,24 @@ def test_the_clock_is_right() -> None:
     after = datetime.datetime.now(datetime.UTC)
     times = [datetime.datetime.fromisoformat(line.partition("\t")[0]) for line in lines]
     assert [before, *times, after] == sorted([before, *times, after])
+
+
+async def test_a_refusal_on_the_way_in_hides_a_credential_that_only_an_inner_gate_knows() -> None:
+    """An outer policy that refuses first does not know which parameter is a key, so no value is shown."""
+    lines: list[str] = []
+    inner = Gate(hello, authenticate=[APIKeyAuth({"alice": KEY}, location=Query("ticket"))])
+    closed = authorizer(lambda request: deny("closed"))
+    outer = Gate(inner, authorize=[closed], observe=[AccessLog(lines.append)])
+    await drive(outer, http_scope("GET", f"/a?ticket={KEY}"))
+    assert KEY not in lines[0]
+    assert "/a?ticket=<redacted>" in lines[0]
+
+
+async def test_a_request_without_a_route_hides_its_query() -> None:
+    """The route that would have read the key was not found, so nobody has said which parameter it is."""
+    lines: list[str] = []
+    auth = APIKeyAuth({"alice": KEY}, location=Query("ticket"))
+    route = Route("/tools", HTTPBackend("http://tools"), authenticate=[auth])
+    await drive(create_gateway(route, observe=[AccessLog(lines.append)]), http_scope("GET", f"/tolls?ticket={KEY}"))
+    assert KEY not in lines[0]
+    assert "route not found" in lines[0]
