@@ -7,11 +7,13 @@ is spoken, the others are there and empty: `has(mcp.tool)` is false for a chat c
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agentgate import cel
 
 from .request import Call, Request
+
+T = TypeVar("T")
 
 _NAMED: Final = "struct{name: string, target?: string}"
 
@@ -27,6 +29,7 @@ VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
         "headers": "map(string, dyn)",
         "query": "map(string, list(string))",
         "startTime": "timestamp",
+        "body": "bytes",
     },
     "source": "struct{address: string, port: int}",
     "apiKey": "map(string, dyn)",
@@ -108,6 +111,10 @@ class _RequestView:
         return self._request.query
 
     @property
+    def body(self) -> bytes:
+        return _present(self._request.body)
+
+    @property
     def startTime(self) -> cel.Timestamp:
         return cel.Timestamp(round(self._request.now * 1_000_000) * 1000)  # a float holds no nanoseconds
 
@@ -173,6 +180,8 @@ class _CallView:
 
 
 class _MCPView(_CallView):
+    """A provisional call that names nothing is about something that is not known yet."""
+
     __slots__ = ()
     protocol = "mcp"
 
@@ -181,29 +190,37 @@ class _MCPView(_CallView):
         return self._method()
 
     @property
-    def tool(self) -> "_ToolView":
-        _present(self._call.tool)
-        return _ToolView(self._call)
+    def tool(self) -> Any:
+        return _ToolView(self._call) if self._call.tool is not None else self._absent()
 
     @property
-    def prompt(self) -> dict[str, str]:
+    def prompt(self) -> Any:
         return self._named(self._call.prompt)
 
     @property
-    def resource(self) -> dict[str, str]:
+    def resource(self) -> Any:
         return self._named(self._call.resource)
 
     @property
-    def task(self) -> dict[str, str]:
+    def task(self) -> Any:
         return self._named(self._call.task)
 
-    def _named(self, name: str | None) -> dict[str, str]:
-        named = {"name": _present(name)}
+    def _named(self, name: str | None) -> Any:
+        if name is None:
+            return self._absent()
+        named = {"name": name}
         return named if self._call.target is None else {**named, "target": self._call.target}
+
+    def _absent(self) -> Any:
+        call = self._call
+        if call.provisional and not (call.tool or call.prompt or call.resource or call.task):
+            return cel.UNKNOWN
+        raise AttributeError
 
 
 class _ToolView:
-    """Its arguments are the client's, and converted only for a rule that reads them."""
+    """Its arguments are the client's, and converted only for a rule that reads them. Ahead of the call, nobody knows
+    them."""
 
     __slots__ = ("_call",)
 
@@ -220,8 +237,7 @@ class _ToolView:
 
     @property
     def arguments(self) -> Any:
-        arguments = self._call.arguments
-        return arguments if arguments is cel.UNKNOWN else cel.to_cel(arguments)
+        return cel.UNKNOWN if self._call.provisional else cel.to_cel(self._call.arguments)
 
 
 class _LLMView(_CallView):
@@ -229,7 +245,9 @@ class _LLMView(_CallView):
     protocol = "llm"
 
     @property
-    def requestModel(self) -> str:
+    def requestModel(self) -> Any:
+        if self._call.model is None and self._call.provisional:
+            return cel.UNKNOWN
         return _present(self._call.model)
 
 
@@ -246,7 +264,7 @@ class _A2AView(_CallView):
         return _present(self._call.task)
 
 
-def _present(value: str | None) -> str:
+def _present(value: T | None) -> T:
     """The value of a field; AttributeError, which is how the engine is told of an absent one, for None."""
     if value is None:
         raise AttributeError

@@ -45,6 +45,7 @@ class Decision:
     policy: str | None = None
     principal: Principal | None = None  # who was recognised; only an authenticator's allow has one
     headers: RawHeaders = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)  # sent in place of the message, as its headers describe it
     enforced: bool = True  # False: recorded by `shadow(...)`, with no effect
 
     def __bool__(self) -> NoReturn:

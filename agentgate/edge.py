@@ -80,6 +80,8 @@ class Edge:
     max_target_bytes: int = 8 * 1024
     max_headers: int = 100
     max_header_bytes: int = 32 * 1024
+    max_body_bytes: int = 2 * 1024 * 1024
+    """Of a body that a policy reads, which is then held in memory; agentgateway's buffer. Others have no limit here."""
 
     def check(self, request: Request, singletons: frozenset[bytes] = SINGLETONS) -> Decision | None:
         """The refusal, or None when the request has one reading. `singletons`: headers that may occur once."""

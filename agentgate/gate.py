@@ -1,31 +1,29 @@
-"""Gate: the only evaluator of policies, as an ASGI middleware.
+"""Gate: policies around an ASGI app, and the only writer of refusals.
 
 Inside a Gate the order is fixed, however its policies were written down: observers outermost, then authenticators,
-then authorizers, then the app. Nothing reaches the app without an explicit allow: what raises, abstains or returns
-nonsense has denied.
+then authorizers, then the app. Nothing reaches the app without an explicit allow.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import replace
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
-from .auth.location import Header, Location, Query
-from .decision import Decision, Reason, allow, policy_error
+from .auth.location import Header, Query
+from .body import ClientGone, Incoming
+from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
-from .policy import Authenticator, Authorizer, Observer, Shadow, ask
+from .policy import Authenticator, Authorizer, Observer
+from .posture import OPEN, Mode, Posture, Verdict
+from .protocols.protocol import Protocol
 from .record import SCOPE_KEY, Record, record_of
-from .request import Request, Scope, authenticated
+from .request import Call, Request, Scope, calling, with_body
 from .respond import ASGIApp, Message, Receive, Send, respond
 
-Mode = Literal["strict", "optional", "permissive"]
-
-_OPEN: Final = allow(policy="gate")  # nothing was against it
-
-_Verdict = tuple[Decision, Location | None]
 _P = TypeVar("_P")
+_LET_PASS: Final = Verdict(OPEN)
 
 
 class Gate:
@@ -49,6 +47,7 @@ class Gate:
         observe: Sequence[Observer] = (),
         mode: Mode = "strict",
         edge: Edge | None = None,
+        protocol: Protocol | None = None,
     ) -> None:
         self.app = app
         self.authenticate = slot("authenticate", authenticate, Authenticator)
@@ -58,7 +57,12 @@ class Gate:
             raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
         self.mode = checked_mode(mode)
         self.edge = edge or DEFAULT_EDGE
-        self._decides = bool(self.authenticate or self.authorize)
+        self.protocol = protocol
+        reads_body = any(policy.reads_body for policy in self.authorize)
+        self._posture = Posture(self.authenticate, self.authorize, self.mode, protocol, reads_body)
+        self.decides = bool(self.authenticate or self.authorize)
+        self._buffers = reads_body or protocol is not None
+        self._asks = self.decides or protocol is not None
         locations = [policy.location for policy in self.authenticate]
         self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
         self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
@@ -92,9 +96,12 @@ class Gate:
     async def _pass(self, record: Record, scope: Scope, receive: Receive, send: Send, *, joined: bool) -> None:
         assert self.app is not None
         onward: Scope | None = None
+        incoming = Incoming(receive, self.edge.max_body_bytes) if self._buffers else None
         try:
             if self.observe:
                 record.observe(self.observe)
+            if self.protocol is not None:
+                record.protocol = self.protocol.name
             if self._redacted:
                 record.redacted_parameters |= self._redacted
             if joined and not _same(record.view, scope):  # changed since the Gate further out
@@ -105,97 +112,48 @@ class Gate:
             refusal = None if seen else self.edge.check(request, self._singletons)
             if refusal is None:
                 record.edge = self.edge
-                decision, location = await self._decide(request, record.trail) if self._decides else (_OPEN, None)
+                verdict = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
+                decision = verdict.decision
                 if decision.effect == "allow":
-                    onward = _onward(record, scope, location)
+                    onward, send = self._onward(record, scope, verdict, incoming, send)
             else:
                 record.trail.append(refusal)
-                decision = refusal
+                decision = refusal if self.protocol is None else self.protocol.refuse(refusal, request)
+        except ClientGone:
+            record.fail("client disconnected", None)
+            return
         except Exception as exc:
             onward, decision = None, policy_error("gate", exc)
             record.trail.append(decision)
         if onward is not None:
-            await self.app(onward, receive, send)
+            await self.app(onward, receive if incoming is None else incoming.receive, send)
             return
         record.refuse(decision)
         await respond(decision, scope, send)
 
-    async def _decide(self, request: Request, trail: list[Decision]) -> _Verdict:
-        steps = self._evaluate(request, trail, self.authenticate)
-        try:
-            waiting = next(steps)
-            while True:
-                fault: Exception | None = None
-                try:
-                    await waiting.prepare(request)
-                except Exception as exc:
-                    fault = exc
-                waiting = steps.send(fault)
-        except StopIteration as stop:
-            verdict: _Verdict = stop.value
-            return verdict
+    def _onward(
+        self, record: Record, scope: Scope, verdict: Verdict, incoming: Incoming | None, send: Send
+    ) -> tuple[Scope, Send]:
+        """The scope for the app, the headers that were judged without the credential that was accepted, and the `send`
+        for its answer."""
+        view = record.view
+        onward = {**scope, SCOPE_KEY: record}
+        headers = [*view.raw_headers]
+        if verdict.location is not None:
+            headers, onward["query_string"] = verdict.location.remove(view.raw_headers, view.query_string)
+            if scope.get("raw_path") is not None:
+                onward["raw_path"] = view.raw_path  # some test clients leave the query in it
+        reading = verdict.reading
+        if reading is not None:
+            headers, body = reading.onward(headers, view.body)
+            if incoming is not None and body is not None and body != view.body:
+                headers = incoming.replace(headers, body)
+            send = reading.answering(send, partial(self._may, view), record)
+        onward["headers"] = headers
+        return onward, send
 
-    # The evaluator yields each policy that wants to wait, and is sent what went wrong with the waiting, or None: so the
-    # request path, which waits, and `explain`, which does not, run the same code.
-    def _evaluate(
-        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
-    ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
-        """Ask the policies in order. Returns the Decision that stands, an allow or the denial that ended it, and the
-        location whose credential was accepted."""
-        location = None
-        if authenticators:
-            decision, location = yield from self._recognise(request, trail, authenticators)
-            if decision.effect != "allow":
-                return decision, None
-        for policy in self.authorize:
-            fault = (yield policy) if policy.prepares else None
-            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
-            if isinstance(policy, Shadow):
-                trail.append(replace(decision, enforced=False))
-                continue
-            if decision.effect == "abstain" or not decision.enforced:
-                decision = policy_error(policy.name, "neither allowed nor denied")
-            trail.append(decision)
-            if decision.effect != "allow":
-                return decision, None
-        return _OPEN, location
-
-    def _recognise(
-        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
-    ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
-        """The first authenticator that recognises a credential answers; the mode says what it means if none does."""
-        missing: Decision | None = None
-        unclaimed: Decision | None = None  # a credential was there, and nobody knew it
-        for policy in authenticators:
-            fault = (yield policy) if policy.prepares else None
-            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
-            if decision.effect == "abstain":
-                if decision.code == "missing_credential":
-                    missing = decision if missing is None else missing
-                else:
-                    unclaimed = decision if unclaimed is None else unclaimed
-                continue
-            if decision.effect == "allow":
-                if decision.principal is not None and decision.enforced:
-                    trail.append(decision)
-                    authenticated(request, decision.principal)
-                    return decision, policy.location
-                decision = policy_error(policy.name, "allowed without a principal")
-            return self._no(decision, trail)
-        if unclaimed is not None:
-            return self._no(replace(unclaimed, effect="deny"), trail)
-        assert missing is not None  # there is at least one authenticator
-        if self.mode != "strict":
-            return _OPEN, None
-        return self._no(replace(missing, effect="deny"), trail)
-
-    def _no(self, decision: Decision, trail: list[Decision]) -> _Verdict:
-        """A bad credential is a denial, except in permissive mode; a policy that could not tell always is one."""
-        if self.mode == "permissive" and decision.status == 401:
-            trail.append(replace(decision, enforced=False))
-            return _OPEN, None
-        trail.append(decision)
-        return decision, None
+    def _may(self, request: Request, call: Call) -> bool:
+        return self._posture.allows(calling(request, call))
 
     def explain(self, request: Request) -> list[Decision]:
         """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
@@ -208,15 +166,18 @@ class Gate:
         if refusal is not None:
             return [refusal]
         trail: list[Decision] = []
-        steps = self._evaluate(copy(request), trail, () if request.principals else self.authenticate)
+        view = copy(request)
+        if view.body is None:
+            with_body(view, b"")
+        steps = self._posture.evaluate(view, trail, () if request.principals else self.authenticate)
         try:
             next(steps)
             while True:
                 steps.send(None)
         except StopIteration as stop:
-            verdict, _ = stop.value
-            if verdict is _OPEN and not (trail and trail[-1].effect == "allow" and trail[-1].enforced):
-                trail.append(verdict)  # nobody had to say yes: the list still ends with what stands
+            verdict: Verdict = stop.value
+            if verdict.decision is OPEN and not (trail and trail[-1].effect == "allow" and trail[-1].enforced):
+                trail.append(OPEN)  # nobody had to say yes: the list still ends with what stands
             return trail
 
     def __repr__(self) -> str:
@@ -270,19 +231,6 @@ def _same(view: Request, scope: Scope) -> bool:
 def _seen_now(view: Request, scope: Scope) -> Request:
     """The request as the app behind this Gate will see it, asked by the same people at the same time."""
     return Request(scope, now=view.now, principals=view.principals, call=view.call)
-
-
-def _onward(record: Record, scope: Scope, location: Location | None) -> Scope:
-    """The scope for the app: the headers that were judged, without the credential that was accepted."""
-    view = record.view
-    onward = {**scope, SCOPE_KEY: record}
-    if location is None:
-        onward["headers"] = list(view.raw_headers)
-    else:
-        onward["headers"], onward["query_string"] = location.remove(view.raw_headers, view.query_string)
-        if scope.get("raw_path") is not None:
-            onward["raw_path"] = view.raw_path  # some test clients leave the query in it
-    return onward
 
 
 def _recording(record: Record, send: Send) -> Send:

@@ -11,8 +11,9 @@ from .auth.api_key import APIKeyAuth
 from .auth.keys import Key, KeyStore
 from .auth.location import BEARER, Location
 from .edge import Edge
-from .gate import Gate, Mode
+from .gate import Gate
 from .observe.access_log import AccessLog, Format, Sink
+from .posture import Mode
 from .respond import ASGIApp
 from .rules import CELRules
 from .secret import Secret

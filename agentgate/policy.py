@@ -52,6 +52,10 @@ class Authenticator(_Policy):
 class Authorizer(_Policy):
     """Says whether they may: `allow()` or `deny(...)`."""
 
+    reads_body: bool = False
+    """Whether `check` reads `request.body` or `request.json()`: the Gate then reads the body, bounded, before it asks
+    any authorizer, and refuses one that is not JSON with one reading."""
+
 
 class Observer(ABC):
     """Is told when a request starts and when it is over. Its errors are counted and logged; they decide nothing."""
@@ -135,6 +139,7 @@ class _Combined(Authorizer):
                 raise TypeError(f"{self.word}() takes Authorizers that are enforced, not {policy!r}")
         self.policies = tuple(policies)
         self.prepares = any(policy.prepares for policy in self.policies)
+        self.reads_body = any(policy.reads_body for policy in self.policies)
 
     @property
     def name(self) -> str:
@@ -198,6 +203,7 @@ class Shadow(Authorizer):
             raise TypeError(f"shadow() takes an Authorizer, not {policy!r}")
         self.policy = policy
         self.prepares = policy.prepares
+        self.reads_body = policy.reads_body
 
     @property
     def name(self) -> str:

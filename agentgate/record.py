@@ -23,12 +23,14 @@ class Record:
 
     `trail` holds the decisions in the order they were made, `refusal` the one that ended the request (None when the
     app answered). `status` is None when no response was started. `duration` is in seconds, and None until the end.
+    `details` are what the protocol knows of call and answer, under the names of agentgateway's access log.
     """
 
     __slots__ = (
         "_observing",
         "_started",
         "bytes_sent",
+        "details",
         "duration",
         "edge",
         "endpoint",
@@ -53,6 +55,7 @@ class Record:
         self.route: str | None = None
         self.endpoint: str | None = None
         self.protocol: str | None = "http"
+        self.details: dict[str, str | int | float] = {}
         self.status: int | None = None
         self.error: str | None = None
         self.reason: Reason | None = None

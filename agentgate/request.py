@@ -1,15 +1,19 @@
 """Request, Call, Principal: what a policy may ask about one request.
 
 A Request is a view over one ASGI scope. It is cheap to make, decodes nothing before it is asked, and never reads the
-body. It trusts nothing that the client says about itself: the peer is the socket's, the host is only a name.
+body: the Gate hands it one that a policy needs. It trusts nothing that the client says about itself: the peer is the
+socket's, the host is only a name.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+from . import strict_json
 
 Scope = MutableMapping[str, Any]
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -19,6 +23,7 @@ API_KEY: Final = "apiKey"
 JWT: Final = "jwt"
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_UNREAD: Final = object()
 _PATH_SAFE: Final = "/-._~!$&'()*+,;=:@%"
 
 
@@ -37,7 +42,12 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The agent-level action inside a request: which protocol, which method, and the one thing it names."""
+    """The agent-level action inside a request: which protocol, which method, and the one thing it names.
+
+    `provisional`: asked ahead of the call itself, to see whether any such call could be allowed: for one item of a
+    list, or for a method that opens a session. Its arguments are not known, and where it names nothing, neither is the
+    thing; rules that are undecided for want of them let it pass, as the call itself will be judged.
+    """
 
     protocol: str
     method: str
@@ -48,6 +58,7 @@ class Call:
     task: str | None = None
     target: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
+    provisional: bool = False
 
 
 class Headers(Mapping[str, str]):
@@ -85,10 +96,12 @@ class Request:
     `Request.tool(...)` and the other builders."""
 
     __slots__ = (
+        "_body",
         "_by_name",
         "_call",
         "_headers",
         "_host",
+        "_json",
         "_path",
         "_principals",
         "_query",
@@ -112,6 +125,7 @@ class Request:
         now: float | None = None,
         principals: tuple[Principal, ...] = (),
         call: Call | None = None,
+        body: bytes | None = None,
     ) -> None:
         get = scope.get
         self.type: str = get("type", "http")
@@ -133,6 +147,8 @@ class Request:
         self.now: float = time.time() if now is None else now
         self._principals = principals
         self._call = call
+        self._body = body
+        self._json: Any = _UNREAD
         self._path: str | None = None
         self._by_name: dict[bytes, bytes] | None = None
         self._host: str | None = None
@@ -198,6 +214,19 @@ class Request:
         """The agent-level action inside the request, where its protocol is known."""
         return self._call
 
+    @property
+    def body(self) -> bytes | None:
+        """The whole body, for a policy that says it reads it (`Authorizer.reads_body`); None when nobody did."""
+        return self._body
+
+    def json(self) -> Any:
+        """The body as strict JSON, parsed once. Raises `StrictJSONError`; a Gate has refused such a body before."""
+        if self._json is _UNREAD:
+            if self._body is None:
+                raise strict_json.StrictJSONError("the body was not read")
+            self._json = strict_json.loads(self._body)
+        return self._json
+
     # -- who is asking -------------------------------------------------------------------------------------------
 
     @property
@@ -242,6 +271,7 @@ class Request:
         jwt: Mapping[str, Any] | None = None,
         now: float | None = None,
         call: Call | None = None,
+        body: bytes = b"",
         type: str = "http",
     ) -> "Request":
         """A request as a client would send it: `target` is path and query. `api_key` (metadata) and `jwt` (claims)
@@ -265,7 +295,7 @@ class Request:
             "headers": raw,
             "client": client,
         }
-        return cls(scope, now=now, principals=tuple(principals), call=call)
+        return cls(scope, now=now, principals=tuple(principals), call=call, body=body)
 
     @classmethod
     def websocket(cls, target: str = "/", **options: Any) -> "Request":
@@ -311,3 +341,21 @@ class Request:
 def authenticated(request: Request, principal: Principal) -> None:
     """Note on the view that `principal` has been proved. The Gate's alone to call."""
     request._principals = (*request._principals, principal)
+
+
+def with_body(request: Request, body: bytes) -> None:
+    """Note the body on the view. The Gate's alone to call."""
+    if request._body != body:
+        request._body, request._json = body, _UNREAD
+
+
+def called(request: Request, call: Call) -> None:
+    """Note on the view what it asks for. The Gate's alone to call."""
+    request._call = call
+
+
+def calling(request: Request, call: Call) -> Request:
+    """The same request, seen as this call."""
+    view = copy(request)
+    view._call = call
+    return view

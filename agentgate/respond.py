@@ -25,7 +25,7 @@ async def respond(decision: Decision, scope: Scope, send: Send) -> None:
             return
         prefix = "websocket.http.response"
     bodiless = decision.status in (204, 304)
-    body = b"" if bodiless else decision.message.encode()
+    body = b"" if bodiless else decision.message.encode() if decision.body is None else decision.body
     headers = [*decision.headers]
     if not bodiless:
         if not any(name.lower() == b"content-type" for name, _ in headers):

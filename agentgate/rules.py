@@ -24,14 +24,14 @@ class _Rule(NamedTuple):
     evaluate: Callable[[Any], Any]
     decided: Decision  # when this rule decides without failing
 
-    def ask(self, variables: Variables) -> bool | str:
-        """Yes, no, or how the rule failed, in words that hold no value."""
+    def ask(self, variables: Variables) -> bool | str | None:
+        """Yes, no, None where a provisional call leaves it open, or how it failed, in words that hold no value."""
         try:
             answer = self.evaluate(variables)
         except cel.EvaluationError as error:
             return f"{self.name!r} failed at {error.line}:{error.column}: {error.kind}"
-        except cel.Unknown:
-            return f"{self.name!r} failed: it depends on what is not known yet"
+        except cel.Unknown:  # nothing but a provisional call has unknowns
+            return None
         except Exception as exc:
             return f"{self.name!r} failed: {describe(exc)}"
         if answer is True or answer is False:
@@ -45,7 +45,7 @@ class CELRules(Authorizer):
     Each set is a list of expressions or a mapping from names to them; without a name, a rule is called `allow[0]`. Any
     `deny` that is true denies; then any `require` that is not true denies; then any `allow` that is true allows. If
     none is, the request may pass only where there are no `allow` rules. A failing `deny` denies, any other failing
-    rule is a no.
+    rule is a no. Of a provisional call (`Call.provisional`) nothing is denied for want of what is not known yet.
 
     Every fault of every rule is in one ConfigurationError; no rules at all is one, too.
     """
@@ -62,16 +62,17 @@ class CELRules(Authorizer):
         names = [name for rules in named for name, _ in rules]
         faults += [f"{name}: several rules have this name" for name in dict.fromkeys(names) if names.count(name) > 1]
         allowing, denying, required = (
-            [(name, _compiled(name, text, faults)) for name, text in rules] for rules in named
+            [rule for name, text in rules for rule in _compiled(name, text, faults)] for rules in named
         )
         if not (names or faults):
             faults.append("CELRules without a rule would let everything pass")
         if faults:
             raise ConfigurationError(faults)
         policy = self.name
-        self._allow = [_Rule(name, run, yes(rule=name, policy=policy)) for name, run in allowing]
-        self._deny = [_Rule(name, run, no(rule=name, policy=policy)) for name, run in denying]
-        self._require = [_Rule(name, run, no(rule=name, policy=policy)) for name, run in required]
+        self.reads_body = any(rule.may_read("request.body") for _, rule in (*allowing, *denying, *required))
+        self._allow = [_Rule(name, rule.evaluate, yes(rule=name, policy=policy)) for name, rule in allowing]
+        self._deny = [_Rule(name, rule.evaluate, no(rule=name, policy=policy)) for name, rule in denying]
+        self._require = [_Rule(name, rule.evaluate, no(rule=name, policy=policy)) for name, rule in required]
         self._unmatched = f"none of {len(allowing)} allow rules matched"
         self._otherwise = no(detail=self._unmatched, policy=policy) if allowing else yes(policy=policy)
 
@@ -80,16 +81,20 @@ class CELRules(Authorizer):
         variables = Variables(request)
         for rule in self._deny:
             answer = rule.ask(variables)
-            if answer is not False:
-                return rule.decided if answer is True else self._failed(answer, rule.name)
+            if answer is True:
+                return rule.decided
+            if answer:
+                return self._failed(answer, rule.name)
         for rule in self._require:
             answer = rule.ask(variables)
-            if answer is not True:
-                return rule.decided if answer is False else self._failed(answer, rule.name)
+            if answer is False:
+                return rule.decided
+            if answer is not True and answer is not None:
+                return self._failed(answer, rule.name)
         failed = ""
         for rule in self._allow:
             answer = rule.ask(variables)
-            if answer is True:
+            if answer is True or answer is None:  # the call itself will be judged
                 return rule.decided
             failed = failed or answer or ""  # of several, the first is told
         return self._failed(f"{self._unmatched}; {failed}") if failed else self._otherwise
@@ -122,10 +127,10 @@ def _named(kind: str, rules: Any, faults: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _compiled(name: str, text: str, faults: list[str]) -> Callable[[Any], Any]:
-    """What evaluates the rule. Of one that cannot be, every problem is added to the faults."""
+def _compiled(name: str, text: str, faults: list[str]) -> list[tuple[str, cel.Expression]]:
+    """The rule, compiled. Of one that cannot be, every problem is added to the faults instead."""
     try:
-        return cel.compile(text, variables=VARIABLES, result="bool").evaluate
+        return [(name, cel.compile(text, variables=VARIABLES, result="bool"))]
     except cel.CompileError as error:
         faults += [f"{name}: {problem}" for problem in error.problems]
-        return bool  # never asked: its fault is about to be raised
+        return []

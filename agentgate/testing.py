@@ -128,7 +128,7 @@ async def drive(
     app: ASGIApp,
     request: Scope | Request,
     *,
-    body: bytes | Iterable[bytes] = b"",
+    body: bytes | Iterable[bytes] | None = None,
     incoming: Iterable[str | bytes] = (),
     abort: bool = False,
     disconnect_after: int | None = None,
@@ -137,13 +137,16 @@ async def drive(
 ) -> Exchange:
     """Call `app` with one request, as a server would, and return everything that it sent.
 
-    `body`: the request's, one message for each chunk; with `abort` the client goes away instead of ending it.
+    `body`: the request's, one message for each chunk (None: that of a `Request`); with `abort` the client goes away
+    instead of ending it.
     `incoming`: what a websocket client sends once it is connected.
     `disconnect_after=n`: the client goes away after `n` messages of the response; later ones are lost, as on servers.
     `on_send` is told each message the moment it is sent, so a test can see it between the app's own steps.
     What the app raises is raised here; with `catch`, errors are kept in `Exchange.error`, beside what had been sent.
     """
     scope = _scope_of(request) if isinstance(request, Request) else request
+    if body is None:
+        body = (request.body or b"") if isinstance(request, Request) else b""
     exchange = Exchange()
     over = asyncio.Event()
     if disconnect_after == 0:

@@ -101,17 +101,50 @@ def test_of_a_protocol_that_nobody_has_read_nothing_is_known(source: str) -> Non
 
 
 def test_arguments_may_be_unknown() -> None:
-    request = Request.http(call=Call("mcp", "tools/call", tool="add", arguments=cel.UNKNOWN))
+    request = Request.http(call=Call("mcp", "tools/list", tool="add", arguments={"x": 1}, provisional=True))
     assert evaluate("mcp.tool.name == 'add' || mcp.tool.arguments.x == 1", request) is True
     with pytest.raises(cel.Unknown):
         evaluate("mcp.tool.arguments.x == 1", request)
 
 
+@pytest.mark.parametrize("source", ["mcp.tool.name == 'a'", "has(mcp.tool)", "mcp.prompt.name == 'a'", "has(mcp.task)"])
+def test_what_a_provisional_call_without_a_name_is_about_is_unknown(source: str) -> None:
+    with pytest.raises(cel.Unknown):
+        evaluate(source, Request.http(call=Call("mcp", "initialize", provisional=True)))
+    assert evaluate("mcp.methodName", Request.http(call=Call("mcp", "initialize", provisional=True))) == "initialize"
+
+
+@pytest.mark.parametrize(
+    ("call", "source"),
+    [
+        (Call("mcp", "vendor/method"), "mcp.tool.name == 'a'"),
+        (Call("mcp", "prompts/list", prompt="p", provisional=True), "mcp.tool.name == 'a'"),
+        (Call("llm", "models", provisional=True), "mcp.tool.name == 'a'"),
+        (Call("llm", "embeddings"), "llm.requestModel == 'a'"),
+        (Call("mcp", "initialize", provisional=True), "llm.requestModel == 'a'"),
+    ],
+)
+def test_anything_else_that_is_not_there_is_absent(call: Call, source: str) -> None:
+    with pytest.raises(cel.EvaluationError, match="no such field"):
+        evaluate(source, Request.http(call=call))
+
+
+def test_which_model_a_list_of_models_is_about_is_unknown() -> None:
+    with pytest.raises(cel.Unknown):
+        evaluate("llm.requestModel == 'a'", Request.http(call=Call("llm", "models", provisional=True)))
+    listed = Request.http(call=Call("llm", "models", model="a", provisional=True))
+    assert evaluate("llm.requestModel == 'a'", listed) is True
+
+
+def test_the_body_is_there_once_it_was_read() -> None:
+    assert evaluate("json(request.body).a", Request.http("POST", body=b'{"a": 1}')) == 1
+    with pytest.raises(cel.EvaluationError, match="no such field"):
+        evaluate("request.body", Request({"type": "http"}))
+
+
 @pytest.mark.parametrize(
     "source",
     [
-        "request.body == ''",
-        'request["body"] == ""',
         "response.code == 200",
         "backend.name == ''",
         "env.podName == ''",

@@ -103,7 +103,7 @@ FAILING = {
     "wrong type": ("jwt.sub < 1", "at 1:9: no_overload"),
     "a claim that is no bool": ("jwt.sub", "its value is no bool"),
     "null": ("jwt.none", "its value is no bool"),
-    "unknown": ("mcp.tool.arguments.x == 1", "it depends on what is not known yet"),
+    "unknown, but not for a provisional call": ("mcp.tool.arguments.x == 1", "at 1:10: error"),
 }
 CALL = Call("mcp", "tools/call", tool="add", arguments=cel.UNKNOWN)
 ASKED = Request.http(jwt={"sub": SECRET, "none": None}, call=CALL)
@@ -143,6 +143,49 @@ def test_whatever_is_raised_denies_and_is_not_quoted(monkeypatch: pytest.MonkeyP
         assert SECRET not in repr(decision)
 
 
+# -- provisional calls -----------------------------------------------------------------------------------------------
+
+HANDSHAKE = Call("mcp", "initialize", provisional=True)
+LISTED = Call("mcp", "tools/list", tool="add", provisional=True)
+
+
+@pytest.mark.parametrize(
+    ("sets", "handshake", "listed"),
+    [
+        ({"allow": ["mcp.tool.name == 'add'"]}, "allow", "allow"),
+        ({"allow": ["mcp.tool.name == 'sub'"]}, "allow", "deny"),
+        ({"allow": ["mcp.tool.name == 'add' && mcp.tool.arguments.x == 1"]}, "allow", "allow"),
+        ({"allow": ["mcp.prompt.name == 'add'"]}, "allow", "deny"),
+        ({"allow": ["jwt.sub == 'mallory' && mcp.tool.name == 'add'"]}, "deny", "deny"),
+        ({"deny": ["mcp.tool.name == 'add'"]}, "allow", "deny"),
+        ({"deny": ["mcp.tool.name == 'sub'"]}, "allow", "allow"),
+        ({"deny": ["mcp.tool.arguments.x == 1"]}, "allow", "allow"),
+        ({"deny": ["jwt.nobody == 1 && mcp.tool.name == 'add'"]}, "allow", "deny"),
+        ({"deny": ["jwt.nobody == 1"], "allow": ["mcp.tool.name == 'add'"]}, "deny", "deny"),
+        ({"require": ["mcp.tool.name != 'sub'"]}, "allow", "allow"),
+        ({"require": ["mcp.tool.name == 'sub'"]}, "allow", "deny"),
+        ({"require": ["mcp.tool.arguments.x == 1"]}, "allow", "allow"),
+        ({"require": ["mcp.methodName == 'tools/call'"]}, "deny", "deny"),
+        ({"require": ["mcp.tool.arguments.x == 1"], "deny": ["jwt.sub == 'alice'"]}, "deny", "deny"),
+        ({"allow": ["llm.requestModel == 'm'"]}, "deny", "deny"),
+    ],
+)
+def test_nothing_is_denied_for_want_of_what_is_not_known_yet(sets: dict[str, Any], handshake: str, listed: str) -> None:
+    rules = CELRules(**sets)
+    assert [rules.check(Request.http(jwt={"sub": "alice"}, call=call)).effect for call in (HANDSHAKE, LISTED)] == [
+        handshake,
+        listed,
+    ]
+
+
+def test_the_call_itself_is_judged_by_its_arguments() -> None:
+    rules = CELRules(allow=["mcp.tool.arguments.x == 1"], deny=["mcp.tool.arguments.y == 1"])
+    assert rules.check(Request.tool("add", {"x": 1, "y": 2})).effect == "allow"
+    assert rules.check(Request.tool("add", {"x": 2, "y": 2})).effect == "deny"
+    assert rules.check(Request.tool("add", {"x": 1, "y": 1})).effect == "deny"
+    assert rules.check(Request.tool("add", {"x": 1})).effect == "deny"
+
+
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 
@@ -150,14 +193,14 @@ def test_every_fault_of_every_rule_is_told_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         CELRules(
             allow={"typo": "request.pth == 'a' &&\n jtw.sub == 'b'", "twice": "true"},
-            deny={"twice": "true", "body": "request.body == ''"},
+            deny={"twice": "true", "body": "request.bdy == ''"},
             require=["1 + 1", "jwt.a &&"],
         )
     assert caught.value.faults == (
         "twice: several rules have this name",
         "typo: 1:9: undefined field 'pth' in 'request' (did you mean 'path'?)\n  request.pth == 'a' &&\n          ^~~",
         "typo: 2:2: undeclared name 'jtw' (did you mean 'jwt'?)\n   jtw.sub == 'b'\n   ^~~",
-        "body: 1:9: undefined field 'body' in 'request'\n  request.body == ''\n          ^~~~",
+        "body: 1:9: undefined field 'bdy' in 'request' (did you mean 'body'?)\n  request.bdy == ''\n          ^~~",
         "require[0]: 1:1: the expression is int, not bool\n  1 + 1\n  ^~~~~",
         "require[1]: 1:9: unexpected end of the expression\n  jwt.a &&\n          ^",
     )

@@ -11,7 +11,7 @@ from typing import Final
 from ..auth.api_key import APIKeyAuth
 from ..auth.location import BEARER, Cookie, Header, Location, Query
 from ..errors import ConfigurationError
-from ..gate import Mode
+from ..posture import Mode
 from .keys import KeySources, Source
 from .kinds import AgentgatewayPolicy, APIKeyAuthentication, CredentialLocation, Selector
 from .read import Document, Documents, Faults

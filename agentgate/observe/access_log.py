@@ -53,6 +53,22 @@ SENSITIVE_PARAMETERS: Final = frozenset(
 )
 """Query parameters whose values are never logged, besides those that a Gate reads credentials from."""
 
+_ORDER: Final = """
+    a2a.method a2a.response.outcome a2a.response.error_code a2a.result.kind a2a.task.state a2a.context.id
+    mcp.method.name mcp.target mcp.resource.type mcp.resource.uri gen_ai.tool.name gen_ai.prompt.name
+    mcp.session.id mcp.error.code mcp.error.message
+    gen_ai.operation.name gen_ai.provider.name gen_ai.request.model gen_ai.response.model
+    gen_ai.usage.input_tokens gen_ai.usage.cache_creation.input_tokens gen_ai.usage.cache_read.input_tokens
+    gen_ai.usage.output_tokens gen_ai.usage.reasoning_tokens
+    agw.ai.time_to_first_token agw.ai.time_per_output_token agw.ai.usage.cost.total
+    gen_ai.usage.output_image_tokens gen_ai.usage.input_audio_tokens gen_ai.usage.output_audio_tokens
+    gen_ai.request.temperature gen_ai.embeddings.dimension.count gen_ai.request.encoding_formats
+    gen_ai.request.top_p gen_ai.request.max_tokens gen_ai.request.frequency_penalty
+    gen_ai.request.presence_penalty gen_ai.request.seed
+"""
+_DETAILS: Final = {name: place for place, name in enumerate(_ORDER.split())}
+"""What protocols tell, in the order of agentgateway's access log; what is not among it comes after that."""
+
 # logfmt: a value is bare when it is visible ASCII without `"` and `=`.
 _BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch
 _STRANGE: Final = re.compile(r"[^ !#-~]").search
@@ -87,10 +103,10 @@ class AccessLog(Observer):
         return f"AccessLog(format={self.format!r})"
 
 
-def fields(record: Record) -> dict[str, str | int]:
+def fields(record: Record) -> dict[str, str | int | float]:
     """The access log's fields of a finished Record, in their order; what is not known is left out."""
     request = record.request
-    found: dict[str, str | int] = {}
+    found: dict[str, str | int | float] = {}
     if record.route:
         found["route"] = record.route
     if record.endpoint:
@@ -109,6 +125,8 @@ def fields(record: Record) -> dict[str, str | int]:
         found["http.status"] = record.status
     if record.protocol:
         found["protocol"] = record.protocol
+    if record.details:
+        found.update(sorted(record.details.items(), key=_place))
     if record.error:
         found["error"] = record.error
     if record.reason:
@@ -167,7 +185,11 @@ def _all_bare(line: str, fields: int) -> bool:
     )
 
 
-def _quoted(value: str | int, key: str) -> str:
+def _place(detail: tuple[str, str | int | float]) -> int:
+    return _DETAILS.get(detail[0], len(_DETAILS))
+
+
+def _quoted(value: str | int | float, key: str) -> str:
     text = str(value)
     if key != "error" and len(text) <= MAX_VALUE and _BARE(text):
         return text
@@ -175,9 +197,9 @@ def _quoted(value: str | int, key: str) -> str:
 
 
 def _json(record: Record) -> str:
-    line: dict[str, str | int] = {"level": "info", "time": _timestamp(), "scope": "request"}
+    line: dict[str, str | int | float] = {"level": "info", "time": _timestamp(), "scope": "request"}
     for key, value in fields(record).items():
-        line[key] = value if isinstance(value, int) else _capped(value)
+        line[key] = _capped(value) if isinstance(value, str) else value
     return json.dumps(line)
 
 

@@ -3,6 +3,7 @@
 import httpx
 
 from ..errors import ConfigurationError
+from ..protocols.protocol import Protocol
 from ..respond import ASGIApp
 from .forward import Forward
 from .upstream import PoolTransport
@@ -19,7 +20,7 @@ class HTTPBackend:
     `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified.
     """
 
-    protocol = "http"
+    protocol: Protocol | None = None
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from ..body import ClientGone
 from ..decision import Reason, deny
 from ..errors import ConfigurationError
 from ..record import Record, record_of
@@ -60,7 +61,7 @@ class Forward:
         try:
             await client.begin()
             await self._forward(self._upstream_request(record.view, scope, client), record, client, scope, send)
-        except _ClientGone:
+        except ClientGone:
             record.fail("client disconnected", None)
         except asyncio.CancelledError:
             if not client.interrupted or client.task.uncancel() > 0:
@@ -78,7 +79,7 @@ class Forward:
             record.endpoint = response.extensions.get("peer", self._endpoint)
         except Exception as exc:
             if client.gone:
-                raise _ClientGone from None
+                raise ClientGone from None
             await _fail(exc, record, scope, send)
             return
         try:
@@ -103,7 +104,7 @@ class Forward:
                 chunk: bytes | None = await anext(chunks, None)
             except Exception as exc:
                 if client.gone:
-                    raise _ClientGone from None
+                    raise ClientGone from None
                 _, _, message, reason = _failure(exc)
                 record.fail(f"{message}: {_detail(exc)}", reason)
                 return
@@ -129,10 +130,6 @@ class Forward:
             # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
             extensions={"target": target, "timeout": self._timeout},
         )
-
-
-class _ClientGone(Exception):
-    """The client disconnected while it was sending its body."""
 
 
 class _Client(httpx.AsyncByteStream):
@@ -183,7 +180,7 @@ class _Client(httpx.AsyncByteStream):
         message = await self._receive()
         if message["type"] != "http.request":
             self.gone = True
-            raise _ClientGone
+            raise ClientGone
         return message
 
     async def _wait(self) -> None:

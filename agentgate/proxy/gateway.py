@@ -11,8 +11,9 @@ from typing import Any, Final
 from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
-from ..gate import Gate, Mode, checked_mode, slot
+from ..gate import Gate, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
+from ..posture import Mode
 from ..record import Record, record_of
 from ..request import Request, Scope
 from ..respond import ASGIApp, Receive, Send, respond
@@ -49,10 +50,18 @@ class Gateway:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
             app = route.backend.app
-            if recognise or decide:
-                app = Gate(app, authenticate=recognise, authorize=decide, mode=route.mode or mode, edge=edge)
+            protocol = route.backend.protocol
+            if recognise or decide or protocol is not None:
+                app = Gate(
+                    app,
+                    authenticate=recognise,
+                    authorize=decide,
+                    mode=route.mode or mode,
+                    edge=edge,
+                    protocol=protocol,
+                )
             self._apps[route] = app
-        if not observe and not any(isinstance(app, Gate) for app in self._apps.values()):
+        if not observe and not any(isinstance(app, Gate) and app.decides for app in self._apps.values()):
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
         self._table = RouteTable(self.routes)
         self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
@@ -72,7 +81,7 @@ class Gateway:
             record.refuse(_NO_ROUTE)
             await respond(_NO_ROUTE, scope, send)
             return
-        record.route, record.protocol = route.name, route.backend.protocol
+        record.route = route.name
         await self._apps[route](scope, receive, send)
 
     def _match(self, request: Request) -> Route | None:

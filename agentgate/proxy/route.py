@@ -7,11 +7,14 @@ matches goes nowhere: there is no default backend.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
+from typing import Protocol as Structure
 
 from ..errors import ConfigurationError
-from ..gate import Mode, checked_mode, slot
+from ..gate import checked_mode, slot
 from ..policy import Authenticator, Authorizer
+from ..posture import Mode
+from ..protocols.protocol import Protocol
 from ..request import Request
 from ..respond import ASGIApp
 
@@ -20,11 +23,11 @@ Pattern = str | re.Pattern[str]
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9])?|\[[0-9a-f:.]+\]").fullmatch
 
 
-class Backend(Protocol):
+class Backend(Structure):
     """Where traffic goes: an ASGI app for requests that were let through, with something to close."""
 
-    protocol: str
-    """What it speaks, for the log: `http`, `mcp`, `llm` or `a2a`."""
+    protocol: Protocol | None
+    """What it speaks, so that rules can be about its calls; None for plain HTTP."""
     app: ASGIApp
 
     async def aclose(self) -> None:

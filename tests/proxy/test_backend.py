@@ -42,7 +42,7 @@ def test_what_is_no_upstream(url: str, fault: str) -> None:
 async def test_what_is_one(url: str) -> None:
     """With a connection pool of its own, unless it is given a transport."""
     backend = HTTPBackend(url)
-    assert backend.protocol == "http"
+    assert backend.protocol is None
     assert isinstance(backend.transport, PoolTransport)
     assert repr(backend) == f"HTTPBackend({str(httpx.URL(url))!r})"
     await backend.aclose()

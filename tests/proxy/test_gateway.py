@@ -28,7 +28,7 @@ from agentgate import (
     deny,
     new_key,
 )
-from agentgate.gate import Mode
+from agentgate.posture import Mode
 from agentgate.respond import ASGIApp
 from agentgate.testing import Recorder, drive, http_scope, websocket_scope
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import ConfigurationError, Exact, Prefix, Regex, Request, Route, authorizer, deny
-from agentgate.gate import Mode
+from agentgate.posture import Mode
+from agentgate.protocols.protocol import Protocol
 from agentgate.proxy.route import RouteTable
 from agentgate.request import Scope
 from agentgate.respond import ASGIApp, Receive, Send
@@ -18,7 +19,7 @@ from agentgate.respond import ASGIApp, Receive, Send
 class Nowhere:
     """A backend that nothing is sent to here."""
 
-    protocol = "http"
+    protocol: Protocol | None = None
 
     def __init__(self) -> None:
         self.app: ASGIApp = self.called

@@ -6,9 +6,10 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote_to_bytes
 
+from agentgate import strict_json
 from agentgate.cel.functions import Library
 from agentgate.cel.library.core import bounded
 from agentgate.cel.limits import MAX_LIST
@@ -17,23 +18,11 @@ from agentgate.cel.values import Fault, LimitFault, keys, kind, map_key, to_cel
 _MAX_NESTING = 64
 
 
-def _no_json(_: str = "") -> NoReturn:
-    raise Fault("conversion", "not JSON")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):  # two parsers could each believe another value
-        _no_json()
-    return result
-
-
 def _parse_json(text: str | bytes) -> Any:
     try:
-        document = text if isinstance(text, str) else text.decode()
-        return to_cel(json.loads(document, object_pairs_hook=_object, parse_constant=_no_json), _MAX_NESTING)
-    except (ValueError, RecursionError):
-        _no_json()
+        return to_cel(strict_json.loads(text.encode() if isinstance(text, str) else text), _MAX_NESTING)
+    except ValueError:
+        raise Fault("conversion", "not JSON") from None
 
 
 def _jsonable(value: Any, depth: int = _MAX_NESTING) -> Any:

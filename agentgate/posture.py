@@ -1,0 +1,167 @@
+"""Posture: the policies of one Gate, and the one order in which they are asked.
+
+Authenticators, then the protocol, then authorizers. Only an explicit allow is a yes: a policy that raises, abstains
+where it must answer, or returns nonsense has denied.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple
+
+from .auth.location import Location
+from .body import ClientGone, Incoming, body_refusal
+from .decision import Decision, allow, policy_error
+from .policy import Authenticator, Authorizer, Shadow, ask
+from .protocols.protocol import Protocol, Reading
+from .request import Call, Request, authenticated, called, calling
+
+Mode = Literal["strict", "optional", "permissive"]
+
+OPEN: Final = allow(policy="gate")  # nothing was against it
+
+
+class Verdict(NamedTuple):
+    """What stands: an allow, or the denial that ended it; the location of the credential that was accepted; and the
+    request as its protocol reads it."""
+
+    decision: Decision
+    location: Location | None = None
+    reading: Reading | None = None
+
+
+Step = tuple[Authenticator | Authorizer | Incoming, Request]
+"""What wants to wait before it is asked, and about which request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posture:
+    """What one Gate asks. `reads_body`: whether any of its authorizers needs the body."""
+
+    authenticate: tuple[Authenticator, ...]
+    authorize: tuple[Authorizer, ...]
+    mode: Mode
+    protocol: Protocol | None
+    reads_body: bool
+
+    async def decide(self, request: Request, trail: list[Decision], incoming: Incoming | None) -> Verdict:
+        """Ask, and wait for who wants to wait. Raises `ClientGone` when the client left before the body was read."""
+        steps = self.evaluate(request, trail, self.authenticate, incoming)
+        try:
+            waiting, view = next(steps)
+            while True:
+                fault: Exception | None = None
+                try:
+                    await waiting.prepare(view)
+                except ClientGone:
+                    raise
+                except Exception as exc:
+                    fault = exc
+                waiting, view = steps.send(fault)
+        except StopIteration as stop:
+            verdict: Verdict = stop.value
+            return verdict
+
+    # What wants to wait is yielded, and sent what went wrong with the waiting, or None: so the request path, which
+    # waits, and `explain`, which does not, run the same code.
+    def evaluate(
+        self,
+        request: Request,
+        trail: list[Decision],
+        authenticators: tuple[Authenticator, ...],
+        incoming: Incoming | None = None,
+    ) -> Generator[Step, Exception | None, Verdict]:
+        """Ask in order; every answer goes to the trail. Without `incoming`, the request has its body already."""
+        location = None
+        if authenticators:
+            decision, location, _ = yield from self._recognise(request, trail, authenticators)
+            if decision.effect != "allow":
+                return self._refused(decision, request)
+        protocol = self.protocol
+        if self.reads_body or (protocol is not None and protocol.reads_body(request)):
+            fault = (yield incoming, request) if incoming is not None else None
+            refusal = body_refusal(request) if fault is None else policy_error("body", fault)
+            if refusal is not None:
+                trail.append(refusal)
+                return self._refused(refusal, request)
+        if protocol is None:
+            return Verdict((yield from self._authorize(request, trail)), location)
+        reading = protocol.read(request)
+        if isinstance(reading, Decision):
+            trail.append(reading)
+            return Verdict(reading)
+        for view in _views(request, reading.calls):
+            decision = yield from self._authorize(view, trail)
+            if decision.effect != "allow":
+                return Verdict(reading.refuse(decision, view.call))
+        return Verdict(OPEN, location, reading)
+
+    def _refused(self, decision: Decision, request: Request) -> Verdict:
+        return Verdict(decision if self.protocol is None else self.protocol.refuse(decision, request))
+
+    def _authorize(self, request: Request, trail: list[Decision]) -> Generator[Step, Exception | None, Decision]:
+        """All of them have to allow."""
+        for policy in self.authorize:
+            fault = (yield policy, request) if policy.prepares else None
+            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            if isinstance(policy, Shadow):
+                trail.append(replace(decision, enforced=False))
+                continue
+            if decision.effect == "abstain" or not decision.enforced:
+                decision = policy_error(policy.name, "neither allowed nor denied")
+            trail.append(decision)
+            if decision.effect != "allow":
+                return decision
+        return OPEN
+
+    def allows(self, request: Request) -> bool:
+        """Whether the authorizers would allow this request as well, asked now and without a trace."""
+        return all(
+            ask(policy, request).effect == "allow" for policy in self.authorize if not isinstance(policy, Shadow)
+        )
+
+    def _recognise(
+        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
+    ) -> Generator[Step, Exception | None, Verdict]:
+        """The first authenticator that recognises a credential answers; the mode says what it means if none does."""
+        missing: Decision | None = None
+        unclaimed: Decision | None = None  # a credential was there, and nobody knew it
+        for policy in authenticators:
+            fault = (yield policy, request) if policy.prepares else None
+            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            if decision.effect == "abstain":
+                if decision.code == "missing_credential":
+                    missing = decision if missing is None else missing
+                else:
+                    unclaimed = decision if unclaimed is None else unclaimed
+                continue
+            if decision.effect == "allow":
+                if decision.principal is not None and decision.enforced:
+                    trail.append(decision)
+                    authenticated(request, decision.principal)
+                    return Verdict(decision, policy.location)
+                decision = policy_error(policy.name, "allowed without a principal")
+            return self._no(decision, trail)
+        if unclaimed is not None:
+            return self._no(replace(unclaimed, effect="deny"), trail)
+        assert missing is not None  # there is at least one authenticator
+        if self.mode != "strict":
+            return Verdict(OPEN)
+        return self._no(replace(missing, effect="deny"), trail)
+
+    def _no(self, decision: Decision, trail: list[Decision]) -> Verdict:
+        """A bad credential is a denial, except in permissive mode; a policy that could not tell always is one."""
+        if self.mode == "permissive" and decision.status == 401:
+            trail.append(replace(decision, enforced=False))
+            return Verdict(OPEN)
+        trail.append(decision)
+        return Verdict(decision)
+
+
+def _views(request: Request, calls: tuple[Call, ...]) -> Iterator[Request]:
+    """The request as each of these calls. Only a single one is noted on the request itself: whoever looks at that must
+    not take one of several for all."""
+    if len(calls) == 1:
+        called(request, calls[0])
+        yield request
+    else:
+        yield from [calling(request, call) for call in calls]

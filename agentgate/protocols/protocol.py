@@ -1,0 +1,61 @@
+"""Protocol and Reading: what a Gate wants of a protocol, so that policies decide about calls and never about bytes.
+
+A protocol reads a request into Calls, says a refusal so that its clients understand it, and keeps out of answers what
+the caller may not know of. It decides nothing itself: whether a Call may be, it is told.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from ..auth.location import RawHeaderList
+from ..decision import Decision
+from ..record import Record
+from ..request import Call, Request
+from ..respond import Send
+
+May = Callable[[Call], bool]
+"""Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
+
+
+class Reading:
+    """One request as its protocol reads it: the calls in it, and what becomes of request and answer.
+
+    Policies are asked about every one of `calls`, and all of them have to be allowed. There is at least one.
+    """
+
+    def __init__(self, *calls: Call) -> None:
+        self.calls = calls
+
+    def refuse(self, decision: Decision, call: Call | None) -> Decision:
+        """The denial of one of its calls, as the protocol says it."""
+        return decision
+
+    def onward(self, headers: RawHeaderList, body: bytes | None) -> tuple[RawHeaderList, bytes | None]:
+        """What goes on in place of these headers and this body (None: it was not read, and streams through). The Gate
+        sees to content-length."""
+        return headers, body
+
+    def answering(self, send: Send, may: May, record: Record) -> Send:
+        """The `send` for the answer: filters it, and notes on the Record what the log should know."""
+        return send
+
+
+class Protocol(ABC):
+    """One of the protocols that agents speak. Stateless, or its state is bounded: a Gate has one for all requests."""
+
+    name: ClassVar[str]
+    """`mcp`, `llm`, `a2a`: what the log calls it."""
+
+    @abstractmethod
+    def reads_body(self, request: Request) -> bool:
+        """Whether `read` needs this request's body. It is then read, bounded and strict, before."""
+
+    @abstractmethod
+    def read(self, request: Request) -> Reading | Decision:
+        """What the request asks for; a denial for what has no one reading. Pure, as a policy's check is; an error here
+        denies."""
+
+    def refuse(self, decision: Decision, request: Request) -> Decision:
+        """A denial of a request that was not read into calls, as the protocol says it."""
+        return decision

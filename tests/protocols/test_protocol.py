@@ -1,0 +1,201 @@
+"""What a Gate does with a protocol: policies are asked about calls, refusals and answers are the protocol's."""
+
+import json
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from agentgate import (
+    APIKeyAuth,
+    Authorizer,
+    CELRules,
+    Decision,
+    Gate,
+    HTTPBackend,
+    Request,
+    Route,
+    allow,
+    create_gateway,
+    deny,
+    new_key,
+    shadow,
+)
+from agentgate.protocols.protocol import May, Protocol, Reading
+from agentgate.record import Record
+from agentgate.request import Call
+from agentgate.respond import Message, Send
+from agentgate.testing import Recorder, drive, http_scope
+
+pytestmark = pytest.mark.anyio
+
+KEY = new_key()
+POST = {"content-type": "application/json"}
+
+
+class Toy(Protocol):
+    """`{"tools": ["a", "b"]}` calls those; GET lists what there is, and so does what came back."""
+
+    name: ClassVar[str] = "mcp"
+
+    def reads_body(self, request: Request) -> bool:
+        return request.method == "POST"
+
+    def read(self, request: Request) -> Reading | Decision:
+        if request.method != "POST":
+            return Toys(Call("mcp", "tools/list", provisional=True))
+        tools = request.json()["tools"]
+        if not tools:
+            return deny("no tool", status=400, policy="toy")
+        return Toys(*(Call("mcp", "tools/call", tool=tool) for tool in tools))
+
+    def refuse(self, decision: Decision, request: Request) -> Decision:
+        return replace(decision, body=f"toy {decision.status}".encode())
+
+
+class Toys(Reading):
+    def refuse(self, decision: Decision, call: Call | None) -> Decision:
+        name = call.tool if call is not None else None
+        return replace(decision, status=200, message=f"Unknown tool: {name}", body=b"unknown")
+
+    def onward(
+        self, headers: list[tuple[bytes, bytes]], body: bytes | None
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        return [*headers, (b"x-toy", b"1")], None if body is None else body.replace(b"alias", b"add")
+
+    def answering(self, send: Send, may: May, record: Record) -> Send:
+        record.details["mcp.method.name"] = self.calls[0].method
+
+        async def filtering(message: Message) -> None:
+            if message.get("body", b"").startswith(b"["):
+                tools = json.loads(message["body"])
+                left = [tool for tool in tools if may(Call("mcp", "tools/list", tool=tool, provisional=True))]
+                message = {**message, "body": json.dumps(left).encode()}
+            await send(message)
+
+        return filtering
+
+
+class App:
+    scope: Any = None
+    body: bytes | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope = scope
+        self.body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'["add", "drop", "alias"]'})
+
+
+RULES = CELRules(allow=['mcp.tool.name in ["add", "alias"]'])
+
+
+def post(**body: Any) -> dict[str, Any]:
+    return {"request": http_scope("POST", headers=POST), "body": json.dumps(body).encode()}
+
+
+async def test_every_call_has_to_be_allowed() -> None:
+    app, recorder = App(), Recorder()
+    gate = Gate(app, authorize=[RULES], observe=[recorder], protocol=Toy())
+    assert (await drive(gate, **post(tools=["add"]))).status == 200
+    assert app.body == b'{"tools": ["add"]}'
+    record = recorder.last
+    assert record.view.call == Call("mcp", "tools/call", tool="add")
+    assert (record.protocol, record.details) == ("mcp", {"mcp.method.name": "tools/call"})
+    app.body = None
+    for tools in (["drop"], ["add", "drop"], ["drop", "add"]):
+        exchange = await drive(gate, **post(tools=tools))
+        assert (exchange.status, exchange.body, app.body) == (200, b"unknown", None)
+        assert recorder.last.error == "Unknown tool: drop"
+        assert [d.effect for d in recorder.last.trail][-1] == "deny"
+
+
+async def test_of_several_calls_none_stands_for_all() -> None:
+    """A Gate further in that has no protocol sees no call then, and its rules about calls deny."""
+    inner = Gate(App(), authorize=[CELRules(deny=['mcp.tool.name == "drop"'])])
+    gate = Gate(inner, authorize=[Always()], protocol=Toy())
+    assert (await drive(gate, **post(tools=["add"]))).status == 200
+    assert (await drive(gate, **post(tools=["add", "drop"]))).status == 403
+
+
+class Always(Authorizer):
+    def check(self, request: Request) -> Decision:
+        return allow()
+
+
+async def test_request_and_answer_pass_the_protocol() -> None:
+    app = App()
+    gate = Gate(app, authorize=[RULES, shadow(CELRules(allow=["false"]))], protocol=Toy())
+    body = b'{"tools": ["alias"]}'
+    headers = {**POST, "content-length": str(len(body))}
+    exchange = await drive(gate, http_scope("POST", headers=headers), body=body)
+    assert exchange.body == b'["add", "alias"]'
+    assert app.body == b'{"tools": ["add"]}'
+    assert dict(app.scope["headers"])[b"content-length"] == str(len(app.body)).encode()
+    assert dict(app.scope["headers"])[b"x-toy"] == b"1"
+    exchange = await drive(gate, http_scope("GET"))
+    assert (exchange.status, exchange.body, app.body) == (200, b'["add", "alias"]', b"")
+
+
+async def test_refusals_before_the_call_are_said_by_the_protocol_too() -> None:
+    gate = Gate(App(), authenticate=[APIKeyAuth({"alice": KEY})], authorize=[RULES], protocol=Toy())
+    good = {**POST, "authorization": f"Bearer {KEY}"}
+    for scope, body, answer in (
+        (http_scope("POST", headers=POST), b"{}", b"toy 401"),
+        (http_scope("POST", "//", headers=good), b"{}", b"toy 400"),
+        (http_scope("POST", headers={**good, "content-type": "text/plain"}), b"{}", b"toy 415"),
+        (http_scope("POST", headers=good), b'{"tools": []}', b"no tool"),
+    ):
+        assert (await drive(gate, scope, body=body)).body == answer
+
+
+@pytest.mark.parametrize("member", ["reads_body", "read", "refuse"])
+async def test_a_protocol_that_fails_denies(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("s3cret")
+
+    app, recorder = App(), Recorder()
+    monkeypatch.setattr(Toy, member, broken)
+    gate = Gate(app, authorize=[CELRules(allow=["false"])], observe=[recorder], protocol=Toy())
+    headers = {"content-type": "text/plain"} if member == "refuse" else POST
+    exchange = await drive(gate, http_scope("POST", headers=headers), body=b'{"tools": ["add"]}')
+    assert (exchange.status, exchange.body, app.body) == (500, b"internal error", None)
+    assert "s3cret" not in repr(recorder.last.trail)
+
+
+@pytest.mark.parametrize("member", ["onward", "answering"])
+async def test_a_reading_that_fails_denies(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError
+
+    app = App()
+    monkeypatch.setattr(Toys, member, broken)
+    exchange = await drive(Gate(app, protocol=Toy(), authorize=[Always()]), **post(tools=["add"]))
+    assert (exchange.status, app.body) == (500, None)
+
+
+async def test_a_backend_says_what_it_speaks() -> None:
+    backend = HTTPBackend("http://upstream")
+    backend.protocol = Toy()
+    app = App()
+    backend.app = app
+    recorder = Recorder()
+    gateway = create_gateway(Route("/mcp", backend, name="tools"), authorize=[RULES], observe=[recorder])
+    for tool, status, body in (("add", 200, b'["add", "alias"]'), ("drop", 200, b"unknown")):
+        exchange = await drive(
+            gateway, http_scope("POST", "/mcp", headers=POST), body=json.dumps({"tools": [tool]}).encode()
+        )
+        assert (exchange.status, exchange.body) == (status, body)
+        assert (recorder.last.route, recorder.last.protocol) == ("tools", "mcp")
+    trail = gateway.explain(Request.http("POST", "/mcp", headers=POST, body=b'{"tools": ["drop"]}'))
+    assert [(d.effect, d.policy) for d in trail] == [("deny", "CELRules")]
+
+
+def test_a_protocol_alone_lets_everything_pass_seen_or_unseen() -> None:
+    """It is no policy: a Gate with nothing else is refused as one with nothing at all."""
+    with pytest.raises(ValueError, match="no policy and no observer"):
+        Gate(App(), protocol=Toy())
+    backend = HTTPBackend("http://upstream")
+    backend.protocol = Toy()
+    with pytest.raises(ValueError, match="no policy and no observer"):
+        create_gateway(Route("/", backend))
