@@ -17,6 +17,18 @@ T = TypeVar("T")
 
 _NAMED: Final = "struct{name: string, target?: string}"
 
+PARAMS: Final[Mapping[str, str]] = {
+    "temperature": "dyn",  # a number: 1 and 1.0 are both in use
+    "top_p": "dyn",
+    "frequency_penalty": "dyn",
+    "presence_penalty": "dyn",
+    "seed": "int",
+    "max_tokens": "int",
+    "encoding_format": "string",
+    "dimensions": "int",
+}
+"""Members of `llm.params`, by agentgateway's names."""
+
 VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
     "request": {
         "method": "string",
@@ -36,13 +48,19 @@ VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
     "jwt": "map(string, dyn)",
     "mcp": {
         "methodName?": "string",
+        "sessionId?": "string",
         "tool?": "struct{name: string, target?: string, arguments?: dyn}",
         "prompt?": _NAMED,
         "resource?": _NAMED,
         "task?": _NAMED,
     },
-    "llm": "struct{requestModel?: string}",
-    "a2a": "struct{method?: string, taskId?: string}",
+    "llm": {
+        "requestModel?": "string",
+        "provider?": "string",
+        "streaming?": "bool",
+        "params?": f"struct{{{', '.join(f'{name}?: {kind}' for name, kind in PARAMS.items())}}}",
+    },
+    "a2a": "struct{method?: string, taskId?: string, contextId?: string, metadata?: map(string, dyn)}",
 }
 """What rules may read, and of which type: anything else is refused when they are compiled."""
 
@@ -178,6 +196,9 @@ class _CallView:
     def _method(self) -> str:
         return _present(self._call.method or None)
 
+    def _attribute(self, name: str) -> Any:
+        return cel.to_cel(_present(self._call.attributes.get(name)))
+
 
 class _MCPView(_CallView):
     """A provisional call that names nothing is about something that is not known yet."""
@@ -188,6 +209,10 @@ class _MCPView(_CallView):
     @property
     def methodName(self) -> str:
         return self._method()
+
+    @property
+    def sessionId(self) -> Any:
+        return self._attribute("sessionId")
 
     @property
     def tool(self) -> Any:
@@ -250,6 +275,18 @@ class _LLMView(_CallView):
             return cel.UNKNOWN
         return _present(self._call.model)
 
+    @property
+    def provider(self) -> Any:
+        return self._attribute("provider")
+
+    @property
+    def streaming(self) -> Any:
+        return self._attribute("streaming")
+
+    @property
+    def params(self) -> Any:
+        return self._attribute("params")
+
 
 class _A2AView(_CallView):
     __slots__ = ()
@@ -262,6 +299,14 @@ class _A2AView(_CallView):
     @property
     def taskId(self) -> str:
         return _present(self._call.task)
+
+    @property
+    def contextId(self) -> Any:
+        return self._attribute("contextId")
+
+    @property
+    def metadata(self) -> Any:
+        return self._attribute("metadata")
 
 
 def _present(value: T | None) -> T:

@@ -47,6 +47,7 @@ class Call:
     `provisional`: asked ahead of the call itself, to see whether any such call could be allowed: for one item of a
     list, or for a method that opens a session. Its arguments are not known, and where it names nothing, neither is the
     thing; rules that are undecided for want of them let it pass, as the call itself will be judged.
+    `attributes`: what else the protocol says of it, under the names that rules use (`mcp.sessionId`, `llm.provider`).
     """
 
     protocol: str
@@ -59,6 +60,7 @@ class Call:
     target: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
     provisional: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
 
 
 class Headers(Mapping[str, str]):
@@ -322,16 +324,33 @@ class Request:
         return cls._mcp(Call("mcp", "resources/read", resource=uri, target=server), options)
 
     @classmethod
-    def model(cls, name: str, **options: Any) -> "Request":
+    def model(
+        cls,
+        name: str,
+        *,
+        provider: str = "openai",
+        streaming: bool = False,
+        params: Mapping[str, Any] = _NOTHING,
+        **options: Any,
+    ) -> "Request":
         """A chat completion asked of the model `name`."""
-        return cls.http(
-            "POST", options.pop("target", "/v1/chat/completions"), call=Call("llm", "chat", model=name), **options
-        )
+        attributes = {"provider": provider, "streaming": streaming, "params": params}
+        call = Call("llm", "chat", model=name, attributes=attributes)
+        return cls.http("POST", options.pop("target", "/v1/chat/completions"), call=call, **options)
 
     @classmethod
-    def message(cls, *, task: str | None = None, **options: Any) -> "Request":
+    def message(
+        cls,
+        *,
+        task: str | None = None,
+        context: str | None = None,
+        metadata: Mapping[str, Any] = _NOTHING,
+        **options: Any,
+    ) -> "Request":
         """An A2A `SendMessage`, to `task` when one goes on."""
-        return cls.http("POST", options.pop("target", "/"), call=Call("a2a", "SendMessage", task=task), **options)
+        attributes = {"metadata": metadata} if context is None else {"metadata": metadata, "contextId": context}
+        call = Call("a2a", "SendMessage", task=task, attributes=attributes)
+        return cls.http("POST", options.pop("target", "/"), call=call, **options)
 
     @classmethod
     def _mcp(cls, call: Call, options: dict[str, Any]) -> "Request":

@@ -178,3 +178,28 @@ def test_the_case_of_a_header_s_name_changes_nothing(sent: list[bool], written: 
         return "".join(c.upper() if up else c for c, up in zip("x-org", upper, strict=True))
 
     assert evaluate(f"request.headers['{spelled(written)}']", Request.http(headers={spelled(sent): "a"})) == "a"
+
+
+@pytest.mark.parametrize(
+    ("source", "request_", "value"),
+    [
+        ("llm.provider", Request.model("m", provider="anthropic"), "anthropic"),
+        ("llm.streaming", Request.model("m"), False),
+        ("llm.params.max_tokens <= 100", Request.model("m", params={"max_tokens": 100}), True),
+        ("has(llm.params.seed)", Request.model("m", params={"max_tokens": 100}), False),
+        ("llm.params.temperature < 1.5", Request.model("m", params={"temperature": 1}), True),
+        ("a2a.contextId", Request.message(context="c"), "c"),
+        ("has(a2a.contextId)", Request.message(), False),
+        ("a2a.metadata.skillId", Request.message(metadata={"skillId": "x"}), "x"),
+        ("has(mcp.sessionId)", Request.tool("t"), False),
+        ("mcp.sessionId", Request.http(call=Call("mcp", "ping", attributes={"sessionId": "s"})), "s"),
+    ],
+)
+def test_what_else_a_protocol_says(source: str, request_: Request, value: Any) -> None:
+    assert evaluate(source, request_) == value
+
+
+@pytest.mark.parametrize("source", ["llm.params.max_tokns < 1", "llm.model == 'm'", "a2a.metdata.x == 1"])
+def test_its_misspellings_are_refused(source: str) -> None:
+    with pytest.raises(cel.CheckError, match="undefined field"):
+        cel.compile(source, variables=VARIABLES)
