@@ -1,6 +1,5 @@
 """APIKeyAuth: who is asking, by an API key. It compares digests, logs no key, and answers every bad key alike."""
 
-import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
@@ -9,11 +8,11 @@ from ..decision import Decision, Reason, abstain, deny
 from ..policy import Authenticator
 from ..request import Request
 from ..secret import Secret
+from .jose import is_jwt
 from .keys import ALWAYS, MAX_KEY_BYTES, POLICY, VISIBLE, Key, KeyStore, StaticKeys
 from .location import BEARER, Location
 
 _CHALLENGE: Final = ((b"www-authenticate", b"Bearer"),)
-_JWT_SHAPE: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+").fullmatch
 _FAILURE: Final = "api key authentication failure: "
 
 _MISSING: Final = abstain(_FAILURE + "no API Key found", reason=Reason.API_KEY_AUTH, policy=POLICY, headers=_CHALLENGE)
@@ -59,13 +58,12 @@ class APIKeyAuth(Authenticator):
         if len(found) > 1:
             return _invalid("several credentials")
         credential = found[0]
-        if len(credential) > MAX_KEY_BYTES or credential.translate(None, VISIBLE):
-            return _invalid("not in the form of a key")
-        key = self.keys.find(sha256(credential).digest())
+        fits = len(credential) <= MAX_KEY_BYTES and not credential.translate(None, VISIBLE)
+        key = self.keys.find(sha256(credential).digest()) if fits else None
         if key is None:
-            if self.location == BEARER and _JWT_SHAPE(credential):
+            if self.location == BEARER and is_jwt(credential):
                 return _UNRECOGNISED
-            return _invalid("unknown key")
+            return _invalid("unknown key" if fits else "not in the form of a key")
         if key.window != ALWAYS and (fault := key.out_of_date(request.now)):
             return _invalid(fault)
         return key.allowed
