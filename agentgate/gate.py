@@ -9,22 +9,24 @@ from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from inspect import iscoroutinefunction
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
-from .auth.location import Header, Location, Query
-from .decision import Decision, Reason, allow, policy_error
+from .auth.identity import NotSendable, identity_headers
+from .auth.location import Header, Query
+from .auth.resource import protected_resource
+from .decision import Decision, Reason, allow, deny, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer, Shadow, ask
 from .record import SCOPE_KEY, Record, record_of
-from .request import Request, Scope, authenticated
+from .request import RawHeaders, Request, Scope, authenticated, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
 Mode = Literal["strict", "optional", "permissive"]
 
 _OPEN: Final = allow(policy="gate")  # nothing was against it
 
-_Verdict = tuple[Decision, Location | None]
+_Verdict = tuple[Decision, "_Recognised | None"]
 _P = TypeVar("_P")
 
 
@@ -34,7 +36,8 @@ class Gate:
     `authenticate`: the first that recognises a credential answers. `authorize`: all of them must allow. `observe`: told
     of every request, refused ones too. `mode`, of the authenticators: `strict` wants a credential; `optional` lets a
     request without one pass as anonymous; `permissive` lets a bad one (401) pass too, unauthenticated. `edge`: what a
-    request must look like to be judged.
+    request must look like to be judged. `public_url`: where clients reach the app; with it, OAuth clients are told
+    where to log in (RFC 9728), if an authenticator knows.
 
     A policy in the wrong slot is a `TypeError`; no policy and no observer at all is a `ConfigurationError`. Without an
     app a Gate can only `explain`.
@@ -49,6 +52,7 @@ class Gate:
         observe: Sequence[Observer] = (),
         mode: Mode = "strict",
         edge: Edge | None = None,
+        public_url: str | None = None,
     ) -> None:
         self.app = app
         self.authenticate = slot("authenticate", authenticate, Authenticator)
@@ -58,6 +62,8 @@ class Gate:
             raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
         self.mode = checked_mode(mode)
         self.edge = edge or DEFAULT_EDGE
+        self.identity = identity_headers(self.authenticate)
+        self.resource = protected_resource(public_url, self.authenticate)
         self._decides = bool(self.authenticate or self.authorize)
         locations = [policy.location for policy in self.authenticate]
         self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
@@ -105,9 +111,15 @@ class Gate:
             refusal = None if seen else self.edge.check(request, self._singletons)
             if refusal is None:
                 record.edge = self.edge
-                decision, location = await self._decide(request, record.trail) if self._decides else (_OPEN, None)
+                if self.identity is not None:
+                    record.view = request = self.cleaned(request)
+                refusal = self._document(request)
+            if refusal is None:
+                decision, by = await self._decide(request, record.trail) if self._decides else (_OPEN, None)
                 if decision.effect == "allow":
-                    onward = _onward(record, scope, location)
+                    onward = _onward(record, scope, by)
+                elif self.resource is not None:
+                    decision = self.resource.challenged(decision)
             else:
                 record.trail.append(refusal)
                 decision = refusal
@@ -119,6 +131,18 @@ class Gate:
             return
         record.refuse(decision)
         await respond(decision, scope, send)
+
+    def cleaned(self, request: Request) -> Request:
+        """The request without what the client sent under the name of an identity header."""
+        if self.identity is None:
+            return request
+        headers = self.identity.without(request.raw_headers)
+        return request if headers is request.raw_headers else with_headers(request, headers)
+
+    def _document(self, request: Request) -> Decision | None:
+        """The answer to a request for the metadata of what this Gate protects, which anybody may read."""
+        resource = self.resource
+        return resource.answer(request.method) if resource is not None and resource.is_asked(request) else None
 
     async def _decide(self, request: Request, trail: list[Decision]) -> _Verdict:
         steps = self._evaluate(request, trail, self.authenticate)
@@ -140,11 +164,11 @@ class Gate:
     def _evaluate(
         self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
     ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
-        """Ask the policies in order. Returns the Decision that stands, an allow or the denial that ended it, and the
-        location whose credential was accepted."""
-        location = None
+        """Ask the policies in order. Returns the Decision that stands, an allow or the denial that ended it, and who
+        recognised the caller."""
+        by = None
         if authenticators:
-            decision, location = yield from self._recognise(request, trail, authenticators)
+            decision, by = yield from self._recognise(request, trail, authenticators)
             if decision.effect != "allow":
                 return decision, None
         for policy in self.authorize:
@@ -158,7 +182,7 @@ class Gate:
             trail.append(decision)
             if decision.effect != "allow":
                 return decision, None
-        return _OPEN, location
+        return _OPEN, by
 
     def _recognise(
         self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
@@ -178,8 +202,12 @@ class Gate:
             if decision.effect == "allow":
                 if decision.principal is not None and decision.enforced:
                     trail.append(decision)
+                    try:
+                        headers = self.identity.of(policy, decision.principal) if self.identity is not None else ()
+                    except NotSendable as exc:
+                        return self._no(_unsendable(exc), trail)
                     authenticated(request, decision.principal)
-                    return decision, policy.location
+                    return decision, _Recognised(policy, headers)
                 decision = policy_error(policy.name, "allowed without a principal")
             return self._no(decision, trail)
         if unclaimed is not None:
@@ -207,8 +235,11 @@ class Gate:
         refusal = self.edge.check(request, self._singletons)
         if refusal is not None:
             return [refusal]
+        document = self._document(request)
+        if document is not None:
+            return [document]
         trail: list[Decision] = []
-        steps = self._evaluate(copy(request), trail, () if request.principals else self.authenticate)
+        steps = self._evaluate(copy(self.cleaned(request)), trail, () if request.principals else self.authenticate)
         try:
             next(steps)
             while True:
@@ -272,16 +303,31 @@ def _seen_now(view: Request, scope: Scope) -> Request:
     return Request(scope, now=view.now, principals=view.principals, call=view.call)
 
 
-def _onward(record: Record, scope: Scope, location: Location | None) -> Scope:
-    """The scope for the app: the headers that were judged, without the credential that was accepted."""
+class _Recognised(NamedTuple):
+    """Who recognised the caller, and what the app is told of them."""
+
+    policy: Authenticator
+    headers: RawHeaders
+
+
+def _unsendable(fault: NotSendable) -> Decision:
+    return deny(code="identity_not_sendable", detail=f"identity header: {fault}", policy="gate")
+
+
+def _onward(record: Record, scope: Scope, by: _Recognised | None) -> Scope:
+    """The scope for the app: the headers that were judged, without the credential that was accepted, and with what the
+    app is told of the caller."""
     view = record.view
     onward = {**scope, SCOPE_KEY: record}
+    location = by and by.policy.location
     if location is None:
         onward["headers"] = list(view.raw_headers)
     else:
         onward["headers"], onward["query_string"] = location.remove(view.raw_headers, view.query_string)
         if scope.get("raw_path") is not None:
             onward["raw_path"] = view.raw_path  # some test clients leave the query in it
+    if by is not None:
+        onward["headers"] += by.headers
     return onward
 
 

@@ -16,13 +16,14 @@ from .auth.location import BEARER, Location
 from .edge import Edge
 from .gate import Gate, Mode
 from .observe.access_log import AccessLog, Format, Sink
+from .policy import NOTHING
 from .respond import ASGIApp
 from .rules import CELRules
 from .secret import Secret
 
 
 class APIKeyMiddleware(Gate):
-    """`Gate(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)`."""
+    """`Gate(app, authenticate=[APIKeyAuth(keys, ...)], mode=mode, edge=edge)`; the options are `APIKeyAuth`'s."""
 
     def __init__(
         self,
@@ -30,10 +31,12 @@ class APIKeyMiddleware(Gate):
         keys: KeyStore | Mapping[str, str | Secret] | Iterable[str | Secret | Key],
         *,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
         mode: Mode = "strict",
         edge: Edge | None = None,
     ) -> None:
-        super().__init__(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)
+        authenticator = APIKeyAuth(keys, location=location, identity_headers=identity_headers)
+        super().__init__(app, authenticate=[authenticator], mode=mode, edge=edge)
 
 
 class JWTMiddleware(Gate):

@@ -6,6 +6,7 @@ body. It trusts nothing that the client says about itself: the peer is the socke
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -311,3 +312,22 @@ class Request:
 def authenticated(request: Request, principal: Principal) -> None:
     """Note on the view that `principal` has been proved. The Gate's alone to call."""
     request._principals = (*request._principals, principal)
+
+
+def with_headers(request: Request, headers: RawHeaders) -> Request:
+    """The same request with other headers. The Gate's alone to call."""
+    changed = copy(request)
+    changed.raw_headers = headers
+    changed._by_name = changed._headers = changed._host = None
+    return changed
+
+
+def below_mount(request: Request) -> tuple[str, bytes]:
+    """Decoded and raw path without the prefix that the app is mounted at, which is cut once, at a slash."""
+    root = request.root_path.rstrip("/")
+    if root:
+        segments = request.raw_path.split(b"/")
+        depth = root.count("/") + 1
+        if unquote_to_bytes(b"/".join(segments[:depth])) == root.encode():  # no encoded slash stands for one of its own
+            return request.path[len(root) :] or "/", b"/" + b"/".join(segments[depth:])
+    return request.path, request.raw_path

@@ -393,7 +393,7 @@ def table(page: str, column: str) -> list[list[str]]:
 def test_the_access_log_s_fields_in_their_order() -> None:
     request = Request.http("GET", "/")
     record = Record(request)
-    record.view = Request({"type": "http"}, principals=(Principal("alice"),))
+    record.view = Request({"type": "http"}, principals=(Principal("alice", "jwt", {"sub": "alice"}),))
     record.route, record.endpoint, record.status, record.duration = "r", "e", 403, 0.001
     record.refuse(deny(rule="rule", detail="detail"))
     assert [row[0] for row in table("access-log.md", "Field")] == [*fields(record)]

@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Final
 
 from ..decision import Decision, Reason, abstain, deny
-from ..policy import Authenticator
+from ..policy import NOTHING, Authenticator
 from ..request import Request
 from ..secret import Secret
 from .jose import is_jwt
@@ -32,7 +32,7 @@ class APIKeyAuth(Authenticator):
     `keys` is a `KeyStore`, or what `StaticKeys` takes. A missing key abstains, a bad one is 401
     `api key authentication failure: invalid credentials`; strings and statuses are agentgateway's, with
     `WWW-Authenticate` added as RFC 9110 wants it. A bearer token in the shape of a JWT is left to others, unless it
-    is a key.
+    is a key. `identity_headers` tell the app of the key's metadata: `{"x-agent-group": "group"}`.
     """
 
     location: Location
@@ -42,9 +42,11 @@ class APIKeyAuth(Authenticator):
         keys: KeyStore | Mapping[str, str | Secret] | Iterable[str | Secret | Key],
         *,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
     ) -> None:
         self.keys = keys if isinstance(keys, KeyStore) else StaticKeys(keys)
         self.location = location
+        self.identity_headers = identity_headers
         if type(self).prepare is APIKeyAuth.prepare:  # a subclass's own is always called
             self.prepares = self.keys.refreshes
 
