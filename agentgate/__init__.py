@@ -1,6 +1,8 @@
 """agentgate: one policy gate in front of agent traffic, and one log of what was allowed."""
 
 from .auth.api_key import APIKeyAuth
+from .auth.jwks import StaticJWKS
+from .auth.jwt import ANY_AUDIENCE, JWTAuth
 from .auth.key_files import DirectoryKeys, FileKeys
 from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
 from .auth.location import BEARER, Cookie, Header, Query
@@ -8,7 +10,7 @@ from .decision import Decision, Reason, abstain, allow, deny
 from .edge import Edge
 from .errors import AgentgateError, ConfigurationError, UnknownScopeError
 from .gate import Gate
-from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware
+from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
 from .observe.access_log import AccessLog
 from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
 from .proxy.backend import HTTPBackend
@@ -27,6 +29,7 @@ __all__ = [
     "Gate",
     "Edge",
     "APIKeyMiddleware",
+    "JWTMiddleware",
     "CELMiddleware",
     "AccessLogMiddleware",
     # who is asking
@@ -38,6 +41,9 @@ __all__ = [
     "Key",
     "hash_key",
     "new_key",
+    "JWTAuth",
+    "StaticJWKS",
+    "ANY_AUDIENCE",
     "BEARER",
     "Header",
     "Query",

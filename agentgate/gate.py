@@ -10,7 +10,9 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Final, TypeVar, get_args
 
+from .auth.identity import identity_headers
 from .auth.location import Header, Query
+from .auth.resource import protected_resource
 from .body import ClientGone, Incoming
 from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
@@ -19,7 +21,7 @@ from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Posture, Verdict
 from .protocols.protocol import Protocol
 from .record import SCOPE_KEY, Record, record_of
-from .request import Call, Request, Scope, calling, with_body
+from .request import Call, Request, Scope, calling, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
 _P = TypeVar("_P")
@@ -48,6 +50,7 @@ class Gate:
         mode: Mode = "strict",
         edge: Edge | None = None,
         protocol: Protocol | None = None,
+        public_url: str | None = None,
     ) -> None:
         self.app = app
         self.authenticate = slot("authenticate", authenticate, Authenticator)
@@ -59,7 +62,9 @@ class Gate:
         self.edge = edge or DEFAULT_EDGE
         self.protocol = protocol
         reads_body = any(policy.reads_body for policy in self.authorize)
-        self._posture = Posture(self.authenticate, self.authorize, self.mode, protocol, reads_body)
+        self.identity = identity_headers(self.authenticate)
+        self.resource = protected_resource(public_url, self.authenticate)
+        self._posture = Posture(self.authenticate, self.authorize, self.mode, protocol, reads_body, self.identity)
         self.decides = bool(self.authenticate or self.authorize)
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
@@ -112,10 +117,16 @@ class Gate:
             refusal = None if seen else self.edge.check(request, self._singletons)
             if refusal is None:
                 record.edge = self.edge
+                if self.identity is not None:
+                    record.view = request = self.cleaned(request)
+                refusal = self._document(request)
+            if refusal is None:
                 verdict = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
                 decision = verdict.decision
                 if decision.effect == "allow":
                     onward, send = self._onward(record, scope, verdict, incoming, send)
+                elif self.resource is not None:
+                    decision = self.resource.challenged(decision)
             else:
                 record.trail.append(refusal)
                 decision = refusal if self.protocol is None else self.protocol.refuse(refusal, request)
@@ -134,8 +145,8 @@ class Gate:
     def _onward(
         self, record: Record, scope: Scope, verdict: Verdict, incoming: Incoming | None, send: Send
     ) -> tuple[Scope, Send]:
-        """The scope for the app, the headers that were judged without the credential that was accepted, and the `send`
-        for its answer."""
+        """The scope for the app, with the headers that were judged but for the credential that was accepted, and with
+        what the app is told of the caller; and the `send` for its answer."""
         view = record.view
         onward = {**scope, SCOPE_KEY: record}
         headers = [*view.raw_headers]
@@ -143,6 +154,7 @@ class Gate:
             headers, onward["query_string"] = verdict.location.remove(view.raw_headers, view.query_string)
             if scope.get("raw_path") is not None:
                 onward["raw_path"] = view.raw_path  # some test clients leave the query in it
+        headers += verdict.headers
         reading = verdict.reading
         if reading is not None:
             headers, body = reading.onward(headers, view.body)
@@ -151,6 +163,18 @@ class Gate:
             send = reading.answering(send, partial(self._may, view), record)
         onward["headers"] = headers
         return onward, send
+
+    def cleaned(self, request: Request) -> Request:
+        """The request without what the client sent under the name of an identity header."""
+        if self.identity is None:
+            return request
+        headers = self.identity.without(request.raw_headers)
+        return request if headers is request.raw_headers else with_headers(request, headers)
+
+    def _document(self, request: Request) -> Decision | None:
+        """The answer to a request for the metadata of what this Gate protects, which anybody may read."""
+        resource = self.resource
+        return resource.answer(request.method) if resource is not None and resource.is_asked(request) else None
 
     def _may(self, request: Request, call: Call) -> bool:
         return self._posture.allows(calling(request, call))
@@ -165,8 +189,11 @@ class Gate:
         refusal = self.edge.check(request, self._singletons)
         if refusal is not None:
             return [refusal]
+        document = self._document(request)
+        if document is not None:
+            return [document]
         trail: list[Decision] = []
-        view = copy(request)
+        view = copy(self.cleaned(request))
         if view.body is None:
             with_body(view, b"")
         steps = self._posture.evaluate(view, trail, () if request.principals else self.authenticate)

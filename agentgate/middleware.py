@@ -5,14 +5,18 @@ that stands outside of what refused it.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from .auth.api_key import APIKeyAuth
+from .auth.jwks import StaticJWKS
+from .auth.jwt import AnyAudience, JWTAuth
 from .auth.keys import Key, KeyStore
 from .auth.location import BEARER, Location
 from .edge import Edge
 from .gate import Gate
 from .observe.access_log import AccessLog, Format, Sink
+from .policy import NOTHING
 from .posture import Mode
 from .respond import ASGIApp
 from .rules import CELRules
@@ -20,7 +24,7 @@ from .secret import Secret
 
 
 class APIKeyMiddleware(Gate):
-    """`Gate(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)`."""
+    """`Gate(app, authenticate=[APIKeyAuth(keys, ...)], mode=mode, edge=edge)`; the options are `APIKeyAuth`'s."""
 
     def __init__(
         self,
@@ -28,10 +32,45 @@ class APIKeyMiddleware(Gate):
         keys: KeyStore | Mapping[str, str | Secret] | Iterable[str | Secret | Key],
         *,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
         mode: Mode = "strict",
         edge: Edge | None = None,
     ) -> None:
-        super().__init__(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, edge=edge)
+        authenticator = APIKeyAuth(keys, location=location, identity_headers=identity_headers)
+        super().__init__(app, authenticate=[authenticator], mode=mode, edge=edge)
+
+
+class JWTMiddleware(Gate):
+    """`Gate(app, authenticate=[JWTAuth(issuer=issuer, ...)], mode=mode, edge=edge)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        issuer: str,
+        audience: str | Collection[str] | AnyAudience,
+        jwks: StaticJWKS | Mapping[str, Any],
+        scopes: Collection[str] = (),
+        required_claims: Collection[str] = (),
+        max_lifetime: float | None = None,
+        require_at_jwt: bool = False,
+        location: Location = BEARER,
+        cache_size: int = 4096,
+        mode: Mode = "strict",
+        edge: Edge | None = None,
+    ) -> None:
+        tokens = JWTAuth(
+            issuer=issuer,
+            audience=audience,
+            jwks=jwks,
+            scopes=scopes,
+            required_claims=required_claims,
+            max_lifetime=max_lifetime,
+            require_at_jwt=require_at_jwt,
+            location=location,
+            cache_size=cache_size,
+        )
+        super().__init__(app, authenticate=[tokens], mode=mode, edge=edge)
 
 
 class CELMiddleware(Gate):

@@ -6,9 +6,10 @@ response, and never learns what comes after it.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
 from .decision import Decision, Effect, allow, policy_error
@@ -17,6 +18,8 @@ from .request import Request
 if TYPE_CHECKING:
     from .auth.location import Location
     from .record import Record
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _Policy(ABC):
@@ -47,6 +50,12 @@ class Authenticator(_Policy):
 
     location: "Location | None" = None
     """Where its credential is read; an accepted one is removed from there before the request goes on."""
+    identity_headers: Mapping[str, str] = NOTHING
+    """Which headers tell the app who is asking, and which of the principal's attributes each of them holds. Clients
+    cannot send them."""
+    resource_metadata: Mapping[str, Any] = NOTHING
+    """What clients are told of where to get its credential, in the terms of RFC 9728: `authorization_servers`,
+    `scopes_supported`, ..."""
 
 
 class Authorizer(_Policy):

@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
+from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
 from .body import ClientGone, Incoming, body_refusal
-from .decision import Decision, allow, policy_error
+from .decision import Decision, allow, deny, policy_error
 from .policy import Authenticator, Authorizer, Shadow, ask
 from .protocols.protocol import Protocol, Reading
-from .request import Call, Request, authenticated, called, calling
+from .request import Call, RawHeaders, Request, authenticated, called, calling
 
 Mode = Literal["strict", "optional", "permissive"]
 
@@ -21,11 +22,12 @@ OPEN: Final = allow(policy="gate")  # nothing was against it
 
 
 class Verdict(NamedTuple):
-    """What stands: an allow, or the denial that ended it; the location of the credential that was accepted; and the
-    request as its protocol reads it."""
+    """What stands: an allow, or the denial that ended it; the location of the credential that was accepted; the headers
+    that tell the app of the caller; and the request as its protocol reads it."""
 
     decision: Decision
     location: Location | None = None
+    headers: RawHeaders = ()
     reading: Reading | None = None
 
 
@@ -42,6 +44,7 @@ class Posture:
     mode: Mode
     protocol: Protocol | None
     reads_body: bool
+    identity: IdentityHeaders | None
 
     async def decide(self, request: Request, trail: list[Decision], incoming: Incoming | None) -> Verdict:
         """Ask, and wait for who wants to wait. Raises `ClientGone` when the client left before the body was read."""
@@ -71,11 +74,11 @@ class Posture:
         incoming: Incoming | None = None,
     ) -> Generator[Step, Exception | None, Verdict]:
         """Ask in order; every answer goes to the trail. Without `incoming`, the request has its body already."""
-        location = None
+        caller = Verdict(OPEN)
         if authenticators:
-            decision, location, _ = yield from self._recognise(request, trail, authenticators)
-            if decision.effect != "allow":
-                return self._refused(decision, request)
+            caller = yield from self._recognise(request, trail, authenticators)
+            if caller.decision.effect != "allow":
+                return self._refused(caller.decision, request)
         protocol = self.protocol
         if self.reads_body or (protocol is not None and protocol.reads_body(request)):
             fault = (yield incoming, request) if incoming is not None else None
@@ -84,7 +87,7 @@ class Posture:
                 trail.append(refusal)
                 return self._refused(refusal, request)
         if protocol is None:
-            return Verdict((yield from self._authorize(request, trail)), location)
+            return caller._replace(decision=(yield from self._authorize(request, trail)))
         reading = protocol.read(request)
         if isinstance(reading, Decision):
             trail.append(reading)
@@ -93,7 +96,7 @@ class Posture:
             decision = yield from self._authorize(view, trail)
             if decision.effect != "allow":
                 return Verdict(reading.refuse(decision, view.call))
-        return Verdict(OPEN, location, reading)
+        return caller._replace(decision=OPEN, reading=reading)
 
     def _refused(self, decision: Decision, request: Request) -> Verdict:
         return Verdict(decision if self.protocol is None else self.protocol.refuse(decision, request))
@@ -137,8 +140,12 @@ class Posture:
             if decision.effect == "allow":
                 if decision.principal is not None and decision.enforced:
                     trail.append(decision)
+                    try:
+                        headers = () if self.identity is None else self.identity.of(policy, decision.principal)
+                    except NotSendable as exc:
+                        return self._no(_unsendable(exc), trail)
                     authenticated(request, decision.principal)
-                    return Verdict(decision, policy.location)
+                    return Verdict(decision, policy.location, headers)
                 decision = policy_error(policy.name, "allowed without a principal")
             return self._no(decision, trail)
         if unclaimed is not None:
@@ -155,6 +162,10 @@ class Posture:
             return Verdict(OPEN)
         trail.append(decision)
         return Verdict(decision)
+
+
+def _unsendable(fault: NotSendable) -> Decision:
+    return deny(code="identity_not_sendable", detail=f"identity header: {fault}", policy="gate")
 
 
 def _views(request: Request, calls: tuple[Call, ...]) -> Iterator[Request]:

@@ -73,7 +73,8 @@ class Record:
     def refuse(self, decision: Decision) -> None:
         """The request ends with `decision`, which somebody else writes."""
         self.refusal = decision
-        self.fail(decision.message, decision.reason)
+        direct = decision.reason is Reason.DIRECT_RESPONSE  # its message is a document, and nothing went wrong
+        self.fail("" if direct else decision.message, decision.reason)
 
     def fail(self, error: str, reason: Reason | None) -> None:
         """The response went wrong, for the reason given; the first one told is kept."""

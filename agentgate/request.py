@@ -378,3 +378,22 @@ def calling(request: Request, call: Call) -> Request:
     view = copy(request)
     view._call = call
     return view
+
+
+def with_headers(request: Request, headers: RawHeaders) -> Request:
+    """The same request with other headers. The Gate's alone to call."""
+    changed = copy(request)
+    changed.raw_headers = headers
+    changed._by_name = changed._headers = changed._host = None
+    return changed
+
+
+def below_mount(request: Request) -> tuple[str, bytes]:
+    """Decoded and raw path without the prefix that the app is mounted at, which is cut once, at a slash."""
+    root = request.root_path.rstrip("/")
+    if root:
+        segments = request.raw_path.split(b"/")
+        depth = root.count("/") + 1
+        if unquote_to_bytes(b"/".join(segments[:depth])) == root.encode():  # no encoded slash stands for one of its own
+            return request.path[len(root) :] or "/", b"/" + b"/".join(segments[depth:])
+    return request.path, request.raw_path

@@ -14,6 +14,8 @@ To test a policy alone, build a `Request` and call `policy.check(request)` or `G
 """
 
 import asyncio
+import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +26,7 @@ from .record import Record
 from .request import HeadersInit, Request, Scope
 from .respond import ASGIApp, Message
 
-__all__ = ["Exchange", "Recorder", "Request", "drive", "http_scope", "websocket_scope"]
+__all__ = ["Exchange", "Recorder", "Request", "TokenIssuer", "drive", "http_scope", "websocket_scope"]
 
 
 def http_scope(
@@ -195,6 +197,66 @@ class Recorder(Observer):
 
     def __repr__(self) -> str:
         return f"Recorder({len(self.records)} records)"
+
+
+class TokenIssuer:
+    """Issues JSON Web Tokens with a key of its own, made for the test.
+
+    `JWTAuth(issuer=issuer.issuer, audience="api", jwks=issuer.jwks)` accepts `issuer.token({"aud": "api"})`.
+    `algorithm`: RS256, ES256, EdDSA, HS256 and their like; RSA keys take a moment to make.
+    """
+
+    def __init__(
+        self, issuer: str = "https://issuer.example", *, algorithm: str = "ES256", kid: str | None = "test"
+    ) -> None:
+        self.issuer = issuer
+        self.algorithm = algorithm
+        self.kid = kid
+        self._key = _new_key(algorithm)
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        """The JWK Set that verifies its tokens: the public key, or, for HS256 and its like, the secret itself."""
+        from jwt.algorithms import get_default_algorithms
+
+        key = self._key if isinstance(self._key, bytes) else self._key.public_key()
+        jwk = {**get_default_algorithms()[self.algorithm].to_jwk(key, as_dict=True), "alg": self.algorithm}
+        jwk.pop("key_ops", None)
+        return {"keys": [jwk if self.kid is None else {**jwk, "kid": self.kid}]}
+
+    def token(self, claims: Mapping[str, Any] | None = None, **headers: Any) -> str:
+        """A signed token. It says `iss`, `iat` (now) and `exp` (in five minutes) unless `claims` say otherwise; `kid`
+        is in its header unless `headers` say otherwise. What is given as None is left out."""
+        import jwt
+
+        now = int(time.time())
+        said = {"iss": self.issuer, "iat": now, "exp": now + 300, **(claims or {})}
+        header = {"kid": self.kid, **headers}
+        return jwt.encode(
+            {name: value for name, value in said.items() if value is not None},
+            self._key,
+            self.algorithm,
+            {name: value for name, value in header.items() if value is not None},
+        )
+
+    def __repr__(self) -> str:
+        return f"TokenIssuer({self.issuer!r}, algorithm={self.algorithm!r}, kid={self.kid!r})"
+
+
+def _new_key(algorithm: str) -> Any:
+    """A private key, or a secret, for one algorithm."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # costly: only for tests that need it
+
+    curves: dict[str, Callable[[], ec.EllipticCurve]] = {
+        "ES256": ec.SECP256R1,
+        "ES384": ec.SECP384R1,
+        "ES512": ec.SECP521R1,
+    }
+    if algorithm in curves:
+        return ec.generate_private_key(curves[algorithm]())
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    return secrets.token_bytes(64) if algorithm.startswith("HS") else rsa.generate_private_key(65537, 2048)
 
 
 def _header(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:

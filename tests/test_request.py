@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentgate import Principal, Request
-from agentgate.request import Headers, authenticated
+from agentgate.request import Headers, authenticated, below_mount, with_headers
 from agentgate.testing import http_scope
 
 
@@ -218,6 +218,29 @@ def test_a_principal_shows_no_attributes() -> None:
 def test_arguments_stay_out_of_the_repr() -> None:
     """Arguments of a call stay out of its repr."""
     assert "hunter2" not in repr(Request.tool("login", {"password": "hunter2"}).call)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "target", "below"),
+    [
+        ("", "/a/b", ("/a/b", b"/a/b")),
+        ("/a", "/a/b", ("/b", b"/b")),
+        ("/a/", "/%61/%62", ("/b", b"/%62")),
+        ("/a", "/a", ("/", b"/")),
+        ("/x", "/a/b", ("/a/b", b"/a/b")),
+    ],
+)
+def test_the_path_below_a_mount(root_path: str, target: str, below: tuple[str, bytes]) -> None:
+    request = Request({"path": target, "raw_path": target.encode(), "root_path": root_path})
+    assert below_mount(request) == below
+
+
+def test_other_headers_leave_nothing_of_the_old_ones() -> None:
+    request = Request.http(headers={"x": "1"}, host="a.example")
+    assert (request.host, request.headers["x"], request.by_name[b"x"]) == ("a.example", "1", b"1")
+    changed = with_headers(request, ((b"host", b"b.example"), (b"x", b"2")))
+    assert (changed.host, changed.headers["x"], changed.by_name[b"x"]) == ("b.example", "2", b"2")
+    assert (request.host, request.headers["x"]) == ("a.example", "1")
 
 
 def test_now_can_be_said() -> None:

@@ -1,19 +1,18 @@
 """APIKeyAuth: who is asking, by an API key. It compares digests, logs no key, and answers every bad key alike."""
 
-import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
 from ..decision import Decision, Reason, abstain, deny
-from ..policy import Authenticator
+from ..policy import NOTHING, Authenticator
 from ..request import Request
 from ..secret import Secret
+from .jose import is_jwt
 from .keys import ALWAYS, MAX_KEY_BYTES, POLICY, VISIBLE, Key, KeyStore, StaticKeys
 from .location import BEARER, Location
 
 _CHALLENGE: Final = ((b"www-authenticate", b"Bearer"),)
-_JWT_SHAPE: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+").fullmatch
 _FAILURE: Final = "api key authentication failure: "
 
 _MISSING: Final = abstain(_FAILURE + "no API Key found", reason=Reason.API_KEY_AUTH, policy=POLICY, headers=_CHALLENGE)
@@ -33,7 +32,7 @@ class APIKeyAuth(Authenticator):
     `keys` is a `KeyStore`, or what `StaticKeys` takes. A missing key abstains, a bad one is 401
     `api key authentication failure: invalid credentials`; strings and statuses are agentgateway's, with
     `WWW-Authenticate` added as RFC 9110 wants it. A bearer token in the shape of a JWT is left to others, unless it
-    is a key.
+    is a key. `identity_headers` tell the app of the key's metadata: `{"x-agent-group": "group"}`.
     """
 
     location: Location
@@ -43,9 +42,11 @@ class APIKeyAuth(Authenticator):
         keys: KeyStore | Mapping[str, str | Secret] | Iterable[str | Secret | Key],
         *,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
     ) -> None:
         self.keys = keys if isinstance(keys, KeyStore) else StaticKeys(keys)
         self.location = location
+        self.identity_headers = identity_headers
         if type(self).prepare is APIKeyAuth.prepare:  # a subclass's own is always called
             self.prepares = self.keys.refreshes
 
@@ -59,13 +60,12 @@ class APIKeyAuth(Authenticator):
         if len(found) > 1:
             return _invalid("several credentials")
         credential = found[0]
-        if len(credential) > MAX_KEY_BYTES or credential.translate(None, VISIBLE):
-            return _invalid("not in the form of a key")
-        key = self.keys.find(sha256(credential).digest())
+        fits = len(credential) <= MAX_KEY_BYTES and not credential.translate(None, VISIBLE)
+        key = self.keys.find(sha256(credential).digest()) if fits else None
         if key is None:
-            if self.location == BEARER and _JWT_SHAPE(credential):
+            if self.location == BEARER and is_jwt(credential):
                 return _UNRECOGNISED
-            return _invalid("unknown key")
+            return _invalid("unknown key" if fits else "not in the form of a key")
         if key.window != ALWAYS and (fault := key.out_of_date(request.now)):
             return _invalid(fault)
         return key.allowed

@@ -123,6 +123,9 @@ def fields(record: Record) -> dict[str, str | int | float]:
     found["http.version"] = f"HTTP/{version}.0" if len(version) == 1 else f"HTTP/{version}"
     if record.status is not None:
         found["http.status"] = record.status
+    claims = record.view.jwt
+    if claims is not None and isinstance(claims.get("sub"), str):
+        found["jwt.sub"] = claims["sub"]
     if record.protocol:
         found["protocol"] = record.protocol
     if record.details:

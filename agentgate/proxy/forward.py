@@ -8,7 +8,6 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -16,7 +15,7 @@ from ..body import ClientGone
 from ..decision import Reason, deny
 from ..errors import ConfigurationError
 from ..record import Record, record_of
-from ..request import Request, Scope
+from ..request import Request, Scope, below_mount
 from ..respond import Message, Receive, Send, respond
 from .connection import address
 from .headers import BadResponse, request_headers, response_headers
@@ -193,17 +192,6 @@ class _Client(httpx.AsyncByteStream):
         """Stop watching."""
         if self._watch is not None:
             self._watch.cancel()
-
-
-def below_mount(view: Request) -> tuple[str, bytes]:
-    """Decoded and raw path without the prefix that the gateway is mounted at, which is cut once, at a slash."""
-    root = view.root_path.rstrip("/")
-    if root:
-        segments = view.raw_path.split(b"/")
-        depth = root.count("/") + 1
-        if unquote_to_bytes(b"/".join(segments[:depth])) == root.encode():  # no encoded slash stands for one of its own
-            return view.path[len(root) :] or "/", b"/" + b"/".join(segments[depth:])
-    return view.path, view.raw_path
 
 
 def _framing(view: Request, client: _Client) -> tuple[bytes, bytes] | None:

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..auth.identity import identity_headers
+from ..auth.resource import public_url as checked_public_url
 from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
@@ -15,10 +17,9 @@ from ..gate import Gate, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
 from ..record import Record, record_of
-from ..request import Request, Scope
+from ..request import Request, Scope, below_mount
 from ..respond import ASGIApp, Receive, Send, respond
-from .forward import below_mount
-from .route import Route, RouteTable
+from .route import DocumentRoute, Route, RouteTable
 
 _NO_ROUTE: Final = deny(
     "route not found", status=404, code="route_not_found", reason=Reason.NOT_FOUND, policy="gateway"
@@ -37,6 +38,7 @@ class Gateway:
         observe: Sequence[Observer] = (),
         mode: Mode = "strict",
         edge: Edge | None = None,
+        public_url: str | None = None,
     ) -> None:
         self.routes = tuple(routes)
         authenticate = slot("authenticate", authenticate, Authenticator)
@@ -45,7 +47,10 @@ class Gateway:
         checked_mode(mode)
         if not self.routes:
             raise ConfigurationError("a gateway has at least one route")
+        if public_url is not None:
+            public_url = checked_public_url(public_url)
         self._apps: dict[Route, ASGIApp] = {}
+        documents: list[DocumentRoute] = []
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
@@ -59,12 +64,20 @@ class Gateway:
                     mode=route.mode or mode,
                     edge=edge,
                     protocol=protocol,
+                    public_url=None if public_url is None else route.below(public_url),
                 )
+                if app.resource is not None:
+                    documents.append(DocumentRoute(route, app.resource))
+                    self._apps[documents[-1]] = app
             self._apps[route] = app
         if not observe and not any(isinstance(app, Gate) and app.decides for app in self._apps.values()):
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
-        self._table = RouteTable(self.routes)
+        self._table = RouteTable([*self.routes, *documents])
         self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
+        # What one route tells its upstream, no client tells it by way of another route, a public one for example.
+        everybody = {id(policy): policy for policy in authenticate}
+        everybody |= {id(policy): policy for route in self.routes for policy in route.authenticate or ()}
+        self._entry.identity = identity_headers([*everybody.values()])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._entry(scope, receive, send)
@@ -109,6 +122,7 @@ class Gateway:
     def explain(self, request: Request) -> list[Decision]:
         """The decisions that a request would meet, in order, the last one being the one that stands; nothing is
         forwarded."""
+        request = self._entry.cleaned(request)
         first = self._entry.explain(request)
         if first[-1].effect != "allow":
             return first
@@ -136,10 +150,20 @@ def create_gateway(
     observe: Sequence[Observer] = (),
     mode: Mode = "strict",
     edge: Edge | None = None,
+    public_url: str | None = None,
 ) -> Gateway:
     """An ASGI app that forwards what these routes and policies let through: `uvicorn mygateway:app`.
 
     A request that matches no route is 404 `route not found`. The gateway's `authenticate` holds for every route that
-    has none of its own, its `authorize` for all of them. It can be mounted in a Starlette or FastAPI app.
+    has none of its own, its `authorize` for all of them. It can be mounted in a Starlette or FastAPI app. `public_url`:
+    where clients reach it; with it, OAuth clients are told where to log in (RFC 9728).
     """
-    return Gateway(routes, authenticate=authenticate, authorize=authorize, observe=observe, mode=mode, edge=edge)
+    return Gateway(
+        routes,
+        authenticate=authenticate,
+        authorize=authorize,
+        observe=observe,
+        mode=mode,
+        edge=edge,
+        public_url=public_url,
+    )

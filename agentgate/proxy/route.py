@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from typing import Protocol as Structure
+from urllib.parse import unquote
 
+from ..auth.resource import ProtectedResource, below, host_of
 from ..errors import ConfigurationError
 from ..gate import checked_mode, slot
 from ..policy import Authenticator, Authorizer
@@ -126,8 +128,29 @@ class Route:
             and all(_all_equal(request.query.get(name), value) for name, value in self.query.items())
         )
 
+    def below(self, public_url: str) -> str | None:
+        """The route's own URL where the gateway is reached at `public_url`; None where it is not reached there: it is
+        for other hosts, or has a path that is no one path."""
+        host = host_of(public_url)
+        if isinstance(self.path, Regex) or (self.hosts and not any(_admits(name, host) for name in self.hosts)):
+            return None
+        return below(public_url, self.path.path.rstrip("/") if isinstance(self.path, Prefix) else self.path.path)
+
     def __repr__(self) -> str:
         return f"Route({self.path!r}, {self.backend!r}, hosts={list(self.hosts)}, name={self.name!r})"
+
+
+class DocumentRoute(Route):
+    """Leads the metadata about a protected route to that route's Gate, which answers. Any other spelling of its path
+    is for whoever would have had it."""
+
+    def __init__(self, route: Route, resource: ProtectedResource) -> None:
+        hosts = [name for name in route.hosts if _admits(name, resource.host)]
+        super().__init__(Exact(unquote(resource.path.decode())), route.backend, hosts=hosts, name=route.name)
+        self._resource = resource
+
+    def matches(self, path: str, request: Request) -> bool:
+        return self._resource.is_asked(request)
 
 
 class RouteTable:
@@ -167,6 +190,10 @@ class RouteTable:
                     yield self._wildcard[host[dot:]]
                 dot = host.find(".", dot + 1)
         yield self._any
+
+
+def _admits(name: str, host: str) -> bool:
+    return host.endswith(name[1:]) and len(host) >= len(name) if name.startswith("*.") else host == name
 
 
 def _precedence(route: Route) -> tuple[int, int, bool, int, int]:

@@ -19,6 +19,7 @@ from agentgate import (
     Edge,
     Gate,
     HTTPBackend,
+    Principal,
     Query,
     Reason,
     Request,
@@ -30,6 +31,7 @@ from agentgate import (
 )
 from agentgate.observe.access_log import MAX_VALUE, fields
 from agentgate.record import Record
+from agentgate.request import authenticated
 from agentgate.testing import drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +132,29 @@ def test_all_fields_in_their_order() -> None:
     }
     assert list(fields(record))[:3] == ["route", "endpoint", "src.addr"]
     assert list(fields(record))[-4:] == ["reason", "duration", "rule", "detail"]
+
+
+@pytest.mark.parametrize(
+    ("principals", "subject"),
+    [
+        pytest.param([Principal("a", "jwt", {"sub": "bob", "email": "x"})], "bob", id="a verified token"),
+        pytest.param([Principal("a", "jwt", {"sub": "a b=c"})], "a b=c", id="any text"),
+        pytest.param([Principal("a", "jwt", {"sub": 7})], None, id="a subject that is no text"),
+        pytest.param([Principal("a", "jwt", {})], None, id="no subject"),
+        pytest.param([Principal("a", "apiKey", {"sub": "bob"})], None, id="a key's metadata"),
+        pytest.param([], None, id="nobody"),
+    ],
+)
+def test_the_subject_of_a_token_stands_behind_the_status(principals: Any, subject: str | None) -> None:
+    record = Record(Request.http())
+    record.status = 200
+    for principal in principals:
+        authenticated(record.view, principal)
+    found = fields(record)
+    assert found.get("jwt.sub") == subject
+    if subject is not None:
+        keys = [*found]
+        assert keys[keys.index("jwt.sub") - 1 : keys.index("jwt.sub") + 2] == ["http.status", "jwt.sub", "protocol"]
 
 
 def test_what_is_not_known_is_left_out() -> None:
