@@ -15,7 +15,7 @@ from .auth.location import Header, Location, Query
 from .decision import Decision, Reason, allow, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
-from .policy import Authenticator, Authorizer, Observer, Shadow, ask
+from .policy import Authenticator, Authorizer, Observer, Shadow, ask, ask_why
 from .record import SCOPE_KEY, Record, record_of
 from .request import Request, Scope, authenticated
 from .respond import ASGIApp, Message, Receive, Send, respond
@@ -138,18 +138,22 @@ class Gate:
     # The evaluator yields each policy that wants to wait, and is sent what went wrong with the waiting, or None: so the
     # request path, which waits, and `explain`, which does not, run the same code.
     def _evaluate(
-        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
+        self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...], every: bool = False
     ) -> Generator[Authenticator | Authorizer, Exception | None, _Verdict]:
-        """Ask the policies in order. Returns the Decision that stands, an allow or the denial that ended it, and the
-        location whose credential was accepted."""
+        """Ask the policies in order. Returns the Decision that stands, an allow or the first denial, and the location
+        whose credential was accepted. With `every`, those behind the denial are asked, too, and each rule of each."""
         location = None
+        denial: Decision | None = None
         if authenticators:
             decision, location = yield from self._recognise(request, trail, authenticators)
             if decision.effect != "allow":
-                return decision, None
+                denial = decision
+                if not every:
+                    return denial, None
+        answer = ask_why if every else ask
         for policy in self.authorize:
             fault = (yield policy) if policy.prepares else None
-            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            decision = answer(policy, request) if fault is None else policy_error(policy.name, fault)
             if isinstance(policy, Shadow):
                 trail.append(replace(decision, enforced=False))
                 continue
@@ -157,8 +161,10 @@ class Gate:
                 decision = policy_error(policy.name, "neither allowed nor denied")
             trail.append(decision)
             if decision.effect != "allow":
-                return decision, None
-        return _OPEN, location
+                denial = decision if denial is None else denial
+                if not every:
+                    return denial, None
+        return (_OPEN, location) if denial is None else (denial, None)
 
     def _recognise(
         self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
@@ -197,27 +203,31 @@ class Gate:
         trail.append(decision)
         return decision, None
 
-    def explain(self, request: Request) -> list[Decision]:
+    def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
         first denial, or an allow. No app is called.
+
+        With `every`, the authorizers behind a denial are asked as well, each of their rules is in `Decision.verdicts`,
+        and what stands is told once more at the end: `*asked, stands = gate.explain(request, every=True)`.
 
         Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
         or `jwt=`) goes to the authorizers at once.
         """
         refusal = self.edge.check(request, self._singletons)
         if refusal is not None:
-            return [refusal]
+            return [refusal, refusal] if every else [refusal]
         trail: list[Decision] = []
-        steps = self._evaluate(copy(request), trail, () if request.principals else self.authenticate)
+        steps = self._evaluate(copy(request), trail, () if request.principals else self.authenticate, every)
         try:
             next(steps)
             while True:
                 steps.send(None)
         except StopIteration as stop:
-            verdict, _ = stop.value
-            if verdict is _OPEN and not (trail and trail[-1].effect == "allow" and trail[-1].enforced):
-                trail.append(verdict)  # nobody had to say yes: the list still ends with what stands
-            return trail
+            stands, _ = stop.value
+            if stands is _OPEN and trail and trail[-1].effect == "allow" and trail[-1].enforced:
+                stands = trail[-1]
+            # Where nobody had to say yes, the list still ends with what stands.
+            return trail if trail and trail[-1] is stands and not every else [*trail, stands]
 
     def __repr__(self) -> str:
         slots = ("authenticate", "authorize", "observe")

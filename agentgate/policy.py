@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
-from .decision import Decision, Effect, allow, policy_error
+from .decision import Decision, Effect, Verdict, allow, policy_error
 from .request import Request
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Authenticator(_Policy):
 class Authorizer(_Policy):
     """Says whether they may: `allow()` or `deny(...)`."""
 
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        """What each of its rules says, if it is made of rules: for people, not for deciding."""
+        return ()
+
 
 class Observer(ABC):
     """Is told when a request starts and when it is over. Its errors are counted and logged; they decide nothing."""
@@ -82,6 +86,13 @@ def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
         return _allowed_by(policy.name) if decision is _ALLOW else replace(decision, policy=policy.name)
     except Exception as exc:
         return policy_error(_name_of(policy), exc)
+
+
+def ask_why(policy: Authenticator | Authorizer, request: Request) -> Decision:
+    """As `ask`, with what each rule says in the Decision."""
+    decision = ask(policy, request)
+    verdicts = policy.explain(request) if isinstance(policy, Authorizer) else ()
+    return replace(decision, verdicts=tuple(verdicts)) if verdicts else decision
 
 
 def _name_of(policy: Authenticator | Authorizer) -> str:
@@ -144,6 +155,9 @@ class _Combined(Authorizer):
         for policy in self.policies:
             if policy.prepares:
                 await policy.prepare(request)
+
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        return [verdict for policy in self.policies for verdict in policy.explain(request)]
 
     def __repr__(self) -> str:
         return f"{self.word}({', '.join(map(repr, self.policies))})"
@@ -208,6 +222,9 @@ class Shadow(Authorizer):
 
     def check(self, request: Request) -> Decision:
         return replace(_yes_or_no(self.policy, request), enforced=False)
+
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        return self.policy.explain(request)
 
     def __repr__(self) -> str:
         return f"shadow({self.policy!r})"
