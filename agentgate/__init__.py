@@ -6,7 +6,7 @@ from .auth.jwt import ANY_AUDIENCE, JWTAuth
 from .auth.key_files import DirectoryKeys, FileKeys
 from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
 from .auth.location import BEARER, Cookie, Header, Query
-from .decision import Decision, Reason, abstain, allow, deny
+from .decision import Decision, Reason, Verdict, abstain, allow, deny
 from .edge import Edge
 from .errors import AgentgateError, ConfigurationError, UnknownScopeError
 from .gate import Gate
@@ -67,6 +67,7 @@ __all__ = [
     "Principal",
     "Decision",
     "Reason",
+    "Verdict",
     # what happened
     "AccessLog",
     "Record",

@@ -6,12 +6,16 @@ the operator.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from .errors import describe
 from .request import Principal, RawHeaders
 
+if TYPE_CHECKING:
+    from .cel import Step
+
 Effect = Literal["allow", "deny", "abstain"]
+RuleSet = Literal["allow", "deny", "require"]
 
 
 class Reason(StrEnum):
@@ -32,6 +36,21 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rule says about one request, for those who ask why.
+
+    `outcome` is `true`, `false`, or how the rule failed; `why` the sub-expressions that made it so. `decides`: its
+    policy's Decision is this rule's.
+    """
+
+    rule: str
+    set: RuleSet
+    outcome: str
+    decides: bool
+    why: "tuple[Step, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One policy's answer about one request. Make one with `allow()`, `deny()` or `abstain()`."""
 
@@ -47,6 +66,7 @@ class Decision:
     headers: RawHeaders = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)  # sent in place of the message, as its headers describe it
     enforced: bool = True  # False: recorded by `shadow(...)`, with no effect
+    verdicts: tuple[Verdict, ...] = field(default=(), repr=False, compare=False)  # of each rule: see `Gate.explain`
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is not a bool: ask for decision.effect")

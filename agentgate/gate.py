@@ -18,14 +18,14 @@ from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer
-from .posture import OPEN, Mode, Posture, Verdict
+from .posture import OPEN, Mode, Outcome, Posture
 from .protocols.protocol import Protocol
 from .record import SCOPE_KEY, Record, record_of
 from .request import Call, Request, Scope, calling, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
 _P = TypeVar("_P")
-_LET_PASS: Final = Verdict(OPEN)
+_LET_PASS: Final = Outcome(OPEN)
 
 
 class Gate:
@@ -121,15 +121,16 @@ class Gate:
                     record.view = request = self.cleaned(request)
                 refusal = self._document(request)
             if refusal is None:
-                verdict = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
-                decision = verdict.decision
-                if decision.effect == "allow":
-                    onward, send = self._onward(record, scope, verdict, incoming, send)
-                elif self.resource is not None:
-                    decision = self.resource.challenged(decision)
+                outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
+                if outcome.decision.effect == "allow":
+                    onward, send = self._onward(record, scope, outcome, incoming, send)
             else:
                 record.trail.append(refusal)
-                decision = refusal if self.protocol is None else self.protocol.refuse(refusal, request)
+                outcome = Outcome(refusal)
+            if onward is None:
+                decision = self._posture.refusal(outcome, request)
+                if self.resource is not None:
+                    decision = self.resource.challenged(decision)
         except ClientGone:
             record.fail("client disconnected", None)
             return
@@ -143,19 +144,19 @@ class Gate:
         await respond(decision, scope, send)
 
     def _onward(
-        self, record: Record, scope: Scope, verdict: Verdict, incoming: Incoming | None, send: Send
+        self, record: Record, scope: Scope, outcome: Outcome, incoming: Incoming | None, send: Send
     ) -> tuple[Scope, Send]:
         """The scope for the app, with the headers that were judged but for the credential that was accepted, and with
         what the app is told of the caller; and the `send` for its answer."""
         view = record.view
         onward = {**scope, SCOPE_KEY: record}
         headers = [*view.raw_headers]
-        if verdict.location is not None:
-            headers, onward["query_string"] = verdict.location.remove(view.raw_headers, view.query_string)
+        if outcome.location is not None:
+            headers, onward["query_string"] = outcome.location.remove(view.raw_headers, view.query_string)
             if scope.get("raw_path") is not None:
                 onward["raw_path"] = view.raw_path  # some test clients leave the query in it
-        headers += verdict.headers
-        reading = verdict.reading
+        headers += outcome.headers
+        reading = outcome.reading
         if reading is not None:
             headers, body = reading.onward(headers, view.body)
             if incoming is not None and body is not None and body != view.body:
@@ -179,33 +180,37 @@ class Gate:
     def _may(self, request: Request, call: Call) -> bool:
         return self._posture.allows(calling(request, call))
 
-    def explain(self, request: Request) -> list[Decision]:
+    def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
         first denial, or an allow. No app is called.
+
+        With `every`, the authorizers behind a denial are asked as well, each of their rules is in `Decision.verdicts`,
+        and what stands is told once more at the end: `*asked, stands = gate.explain(request, every=True)`.
 
         Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
         or `jwt=`) goes to the authorizers at once.
         """
-        refusal = self.edge.check(request, self._singletons)
-        if refusal is not None:
-            return [refusal]
-        document = self._document(request)
-        if document is not None:
-            return [document]
-        trail: list[Decision] = []
         view = copy(self.cleaned(request))
+        refusal = self.edge.check(request, self._singletons)
+        if refusal is None:
+            refusal = self._document(request)
+        if refusal is not None:
+            return [refusal, refusal] if every else [refusal]
         if view.body is None:
             with_body(view, b"")
-        steps = self._posture.evaluate(view, trail, () if request.principals else self.authenticate)
+        trail: list[Decision] = []
+        known = () if request.principals else self.authenticate
+        steps = self._posture.evaluate(view, trail, known, every=every)
         try:
             next(steps)
             while True:
                 steps.send(None)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
-            if verdict.decision is OPEN and not (trail and trail[-1].effect == "allow" and trail[-1].enforced):
-                trail.append(OPEN)  # nobody had to say yes: the list still ends with what stands
-            return trail
+            stands: Decision = stop.value.decision
+            if stands is OPEN and trail and trail[-1].effect == "allow" and trail[-1].enforced:
+                stands = trail[-1]
+            # Where nobody had to say yes, the list still ends with what stands.
+            return trail if trail and trail[-1] is stands and not every else [*trail, stands]
 
     def __repr__(self) -> str:
         slots = ("authenticate", "authorize", "observe")

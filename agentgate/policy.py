@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
-from .decision import Decision, Effect, allow, policy_error
+from .decision import Decision, Effect, Verdict, allow, policy_error
 from .request import Request
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class Authorizer(_Policy):
     """Whether `check` reads `request.body` or `request.json()`: the Gate then reads the body, bounded, before it asks
     any authorizer, and refuses one that is not JSON with one reading."""
 
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        """What each of its rules says, if it is made of rules: for people, not for deciding."""
+        return ()
+
 
 class Observer(ABC):
     """Is told when a request starts and when it is over. Its errors are counted and logged; they decide nothing."""
@@ -95,6 +99,13 @@ def ask(policy: Authenticator | Authorizer, request: Request) -> Decision:
         return _allowed_by(policy.name) if decision is _ALLOW else replace(decision, policy=policy.name)
     except Exception as exc:
         return policy_error(_name_of(policy), exc)
+
+
+def ask_why(policy: Authenticator | Authorizer, request: Request) -> Decision:
+    """As `ask`, with what each rule says in the Decision."""
+    decision = ask(policy, request)
+    verdicts = policy.explain(request) if isinstance(policy, Authorizer) else ()
+    return replace(decision, verdicts=tuple(verdicts)) if verdicts else decision
 
 
 def _name_of(policy: Authenticator | Authorizer) -> str:
@@ -158,6 +169,9 @@ class _Combined(Authorizer):
         for policy in self.policies:
             if policy.prepares:
                 await policy.prepare(request)
+
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        return [verdict for policy in self.policies for verdict in policy.explain(request)]
 
     def __repr__(self) -> str:
         return f"{self.word}({', '.join(map(repr, self.policies))})"
@@ -223,6 +237,9 @@ class Shadow(Authorizer):
 
     def check(self, request: Request) -> Decision:
         return replace(_yes_or_no(self.policy, request), enforced=False)
+
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        return self.policy.explain(request)
 
     def __repr__(self) -> str:
         return f"shadow({self.policy!r})"

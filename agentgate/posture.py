@@ -12,7 +12,7 @@ from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
 from .body import ClientGone, Incoming, body_refusal
 from .decision import Decision, allow, deny, policy_error
-from .policy import Authenticator, Authorizer, Shadow, ask
+from .policy import Authenticator, Authorizer, Shadow, ask, ask_why
 from .protocols.protocol import Protocol, Reading
 from .request import Call, RawHeaders, Request, authenticated, called, calling
 
@@ -21,14 +21,16 @@ Mode = Literal["strict", "optional", "permissive"]
 OPEN: Final = allow(policy="gate")  # nothing was against it
 
 
-class Verdict(NamedTuple):
-    """What stands: an allow, or the denial that ended it; the location of the credential that was accepted; the headers
-    that tell the app of the caller; and the request as its protocol reads it."""
+class Outcome(NamedTuple):
+    """What stands: an allow, or the denial that ended it. `location` is that of the credential that was accepted,
+    `headers` tell the app of the caller, `reading` is the request as its protocol reads it, and `call` the one of its
+    calls that was denied."""
 
     decision: Decision
     location: Location | None = None
     headers: RawHeaders = ()
     reading: Reading | None = None
+    call: Call | None = None
 
 
 Step = tuple[Authenticator | Authorizer | Incoming, Request]
@@ -46,7 +48,7 @@ class Posture:
     reads_body: bool
     identity: IdentityHeaders | None
 
-    async def decide(self, request: Request, trail: list[Decision], incoming: Incoming | None) -> Verdict:
+    async def decide(self, request: Request, trail: list[Decision], incoming: Incoming | None) -> Outcome:
         """Ask, and wait for who wants to wait. Raises `ClientGone` when the client left before the body was read."""
         steps = self.evaluate(request, trail, self.authenticate, incoming)
         try:
@@ -61,7 +63,7 @@ class Posture:
                     fault = exc
                 waiting, view = steps.send(fault)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
+            verdict: Outcome = stop.value
             return verdict
 
     # What wants to wait is yielded, and sent what went wrong with the waiting, or None: so the request path, which
@@ -72,40 +74,45 @@ class Posture:
         trail: list[Decision],
         authenticators: tuple[Authenticator, ...],
         incoming: Incoming | None = None,
-    ) -> Generator[Step, Exception | None, Verdict]:
-        """Ask in order; every answer goes to the trail. Without `incoming`, the request has its body already."""
-        caller = Verdict(OPEN)
+        every: bool = False,
+    ) -> Generator[Step, Exception | None, Outcome]:
+        """Ask in order; every answer goes to the trail. Without `incoming`, the request has its body already. With
+        `every`, those behind a denial are asked, too, and each rule of each."""
+        caller = Outcome(OPEN)
         if authenticators:
             caller = yield from self._recognise(request, trail, authenticators)
-            if caller.decision.effect != "allow":
-                return self._refused(caller.decision, request)
+            if caller.decision.effect != "allow" and not every:
+                return caller
         protocol = self.protocol
         if self.reads_body or (protocol is not None and protocol.reads_body(request)):
             fault = (yield incoming, request) if incoming is not None else None
             refusal = body_refusal(request) if fault is None else policy_error("body", fault)
             if refusal is not None:
                 trail.append(refusal)
-                return self._refused(refusal, request)
+                return _first(caller, Outcome(refusal))
         if protocol is None:
-            return caller._replace(decision=(yield from self._authorize(request, trail)))
+            return _first(caller, Outcome((yield from self._authorize(request, trail, every))))
         reading = protocol.read(request)
         if isinstance(reading, Decision):
             trail.append(reading)
-            return Verdict(reading)
+            return _first(caller, Outcome(reading))
+        outcome = _first(caller, Outcome(OPEN, reading=reading))
         for view in _views(request, reading.calls):
-            decision = yield from self._authorize(view, trail)
-            if decision.effect != "allow":
-                return Verdict(reading.refuse(decision, view.call))
-        return caller._replace(decision=OPEN, reading=reading)
+            decision = yield from self._authorize(view, trail, every)
+            outcome = _first(outcome, Outcome(decision, reading=reading, call=view.call))
+            if outcome.decision.effect != "allow" and not every:
+                return outcome
+        return outcome
 
-    def _refused(self, decision: Decision, request: Request) -> Verdict:
-        return Verdict(decision if self.protocol is None else self.protocol.refuse(decision, request))
-
-    def _authorize(self, request: Request, trail: list[Decision]) -> Generator[Step, Exception | None, Decision]:
+    def _authorize(
+        self, request: Request, trail: list[Decision], every: bool
+    ) -> Generator[Step, Exception | None, Decision]:
         """All of them have to allow."""
+        stands = OPEN
+        answer = ask_why if every else ask
         for policy in self.authorize:
             fault = (yield policy, request) if policy.prepares else None
-            decision = ask(policy, request) if fault is None else policy_error(policy.name, fault)
+            decision = answer(policy, request) if fault is None else policy_error(policy.name, fault)
             if isinstance(policy, Shadow):
                 trail.append(replace(decision, enforced=False))
                 continue
@@ -113,8 +120,19 @@ class Posture:
                 decision = policy_error(policy.name, "neither allowed nor denied")
             trail.append(decision)
             if decision.effect != "allow":
-                return decision
-        return OPEN
+                stands = decision if stands is OPEN else stands
+                if not every:
+                    return stands
+        return stands
+
+    def refusal(self, outcome: Outcome, request: Request) -> Decision:
+        """The denial as it is said: by the protocol, where there is one."""
+        decision = outcome.decision
+        if self.protocol is None or decision.body is not None:  # one with a body is said already
+            return decision
+        if outcome.reading is not None:
+            return outcome.reading.refuse(decision, outcome.call)
+        return self.protocol.refuse(decision, request)
 
     def allows(self, request: Request) -> bool:
         """Whether the authorizers would allow this request as well, asked now and without a trace."""
@@ -124,7 +142,7 @@ class Posture:
 
     def _recognise(
         self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]
-    ) -> Generator[Step, Exception | None, Verdict]:
+    ) -> Generator[Step, Exception | None, Outcome]:
         """The first authenticator that recognises a credential answers; the mode says what it means if none does."""
         missing: Decision | None = None
         unclaimed: Decision | None = None  # a credential was there, and nobody knew it
@@ -145,23 +163,34 @@ class Posture:
                     except NotSendable as exc:
                         return self._no(_unsendable(exc), trail)
                     authenticated(request, decision.principal)
-                    return Verdict(decision, policy.location, headers)
+                    return Outcome(decision, policy.location, headers)
                 decision = policy_error(policy.name, "allowed without a principal")
             return self._no(decision, trail)
         if unclaimed is not None:
             return self._no(replace(unclaimed, effect="deny"), trail)
         assert missing is not None  # there is at least one authenticator
         if self.mode != "strict":
-            return Verdict(OPEN)
+            return Outcome(OPEN)
         return self._no(replace(missing, effect="deny"), trail)
 
-    def _no(self, decision: Decision, trail: list[Decision]) -> Verdict:
+    def _no(self, decision: Decision, trail: list[Decision]) -> Outcome:
         """A bad credential is a denial, except in permissive mode; a policy that could not tell always is one."""
         if self.mode == "permissive" and decision.status == 401:
             trail.append(replace(decision, enforced=False))
-            return Verdict(OPEN)
+            return Outcome(OPEN)
         trail.append(decision)
-        return Verdict(decision)
+        return Outcome(decision)
+
+
+def _first(earlier: Outcome, later: Outcome) -> Outcome:
+    """Of two outcomes the denial, and of two denials the earlier. What the earlier one knows of the caller is kept."""
+    if earlier.decision.effect != "allow":
+        return earlier
+    return (
+        later
+        if later.decision.effect != "allow"
+        else later._replace(location=earlier.location, headers=earlier.headers)
+    )
 
 
 def _unsendable(fault: NotSendable) -> Decision:

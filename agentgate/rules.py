@@ -3,40 +3,61 @@
 Only `True` is yes, and no error opens anything: in `allow` and `require` it is a no, and in `deny` it denies.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any, NamedTuple
 
 from agentgate import cel
 
 from .context import VARIABLES, Variables
-from .decision import Decision
+from .decision import Decision, RuleSet, Verdict
 from .decision import allow as yes
 from .decision import deny as no
 from .errors import ConfigurationError, describe
 from .policy import Authorizer
 from .request import Request
 
-_SETS: Final = ("allow", "deny", "require")
+
+class _Failure(NamedTuple):
+    """How a rule failed, as a word and as a sentence: neither holds a value."""
+
+    outcome: str
+    detail: str
 
 
 class _Rule(NamedTuple):
     name: str
-    evaluate: Callable[[Any], Any]
+    set: RuleSet
+    expression: cel.Expression
+    evaluate: Callable[[Any], Any]  # the expression's own: it saves a look-up
     decided: Decision  # when this rule decides without failing
 
-    def ask(self, variables: Variables) -> bool | str | None:
-        """Yes, no, None where a provisional call leaves it open, or how it failed, in words that hold no value."""
+    def ask(self, variables: Variables) -> bool | _Failure | None:
+        """Yes, no, None where a provisional call leaves it open, or how the rule failed."""
         try:
             answer = self.evaluate(variables)
         except cel.EvaluationError as error:
-            return f"{self.name!r} failed at {error.line}:{error.column}: {error.kind}"
+            return _Failure(error.kind, f"{self.name!r} failed at {error.line}:{error.column}: {error.kind}")
         except cel.Unknown:  # nothing but a provisional call has unknowns
             return None
         except Exception as exc:
-            return f"{self.name!r} failed: {describe(exc)}"
+            return _Failure(describe(exc), f"{self.name!r} failed: {describe(exc)}")
         if answer is True or answer is False:
             return answer is True
-        return f"{self.name!r} failed: its value is no bool"
+        return _Failure("value", f"{self.name!r} failed: its value is no bool")
+
+    def verdict(self, variables: Variables, decided: str | None) -> Verdict:
+        """What the rule says and why; `decided` names the rule that did."""
+        answer = self.ask(variables)
+        outcome = (
+            answer.outcome if isinstance(answer, _Failure) else "unknown" if answer is None else str(answer).lower()
+        )
+        try:
+            why = tuple(self.expression.explain(variables))
+        except Exception:  # not the expression's own, so it has no place in it; the outcome tells what it was
+            why = ()
+        return Verdict(self.name, self.set, outcome, self.name == decided, why)
 
 
 class CELRules(Authorizer):
@@ -58,23 +79,40 @@ class CELRules(Authorizer):
         require: Sequence[str] | Mapping[str, str] = (),
     ) -> None:
         faults: list[str] = []
-        named = [_named(name, rules, faults) for name, rules in zip(_SETS, (allow, deny, require), strict=True)]
-        names = [name for rules in named for name, _ in rules]
-        faults += [f"{name}: several rules have this name" for name in dict.fromkeys(names) if names.count(name) > 1]
-        allowing, denying, required = (
-            [rule for name, text in rules for rule in _compiled(name, text, faults)] for rules in named
-        )
-        if not (names or faults):
+        sets: tuple[tuple[RuleSet, Any], ...] = ("allow", allow), ("deny", deny), ("require", require)
+        named = [(name, set, text) for set, given in sets for name, text in _named(set, given, faults)]
+        faults += _doubles(name for name, _, _ in named)
+        if not (named or faults):
             faults.append("CELRules without a rule would let everything pass")
+        rules = [
+            _Rule(name, set, found, found.evaluate, (yes if set == "allow" else no)(rule=name, policy=self.name))
+            for name, set, text in named
+            if (found := _compiled(name, text, faults)) is not None
+        ]
         if faults:
             raise ConfigurationError(faults)
-        policy = self.name
-        self.reads_body = any(rule.may_read("request.body") for _, rule in (*allowing, *denying, *required))
-        self._allow = [_Rule(name, rule.evaluate, yes(rule=name, policy=policy)) for name, rule in allowing]
-        self._deny = [_Rule(name, rule.evaluate, no(rule=name, policy=policy)) for name, rule in denying]
-        self._require = [_Rule(name, rule.evaluate, no(rule=name, policy=policy)) for name, rule in required]
-        self._unmatched = f"none of {len(allowing)} allow rules matched"
-        self._otherwise = no(detail=self._unmatched, policy=policy) if allowing else yes(policy=policy)
+        self._take(rules)
+
+    def _take(self, rules: Sequence[_Rule]) -> None:
+        self._deny, self._require, self._allow = (
+            [rule for rule in rules if rule.set == set] for set in ("deny", "require", "allow")
+        )
+        self.reads_body = any(rule.expression.may_read("request.body") for rule in rules)
+        self._unmatched = f"none of {len(self._allow)} allow rules matched"
+        self._otherwise = no(detail=self._unmatched, policy=self.name) if self._allow else yes(policy=self.name)
+
+    def _in_order(self) -> list[_Rule]:
+        return [*self._deny, *self._require, *self._allow]
+
+    def merged(self, *others: "CELRules") -> "CELRules":
+        """These rules and those of `others` in one evaluation: each `deny` of any of them denies, each `allow` allows.
+        Two rules of one name are a ConfigurationError."""
+        rules = [rule for one in (self, *others) for rule in one._in_order()]
+        if doubles := _doubles(rule.name for rule in rules):
+            raise ConfigurationError(doubles)
+        merged = copy(self)
+        merged._take(rules)
+        return merged
 
     def check(self, request: Request) -> Decision:
         """Decide. The rule that did is named in the Decision; its detail tells which one failed, and where."""
@@ -84,42 +122,49 @@ class CELRules(Authorizer):
             if answer is True:
                 return rule.decided
             if answer:
-                return self._failed(answer, rule.name)
+                return self._failed(answer.detail, rule.name)
         for rule in self._require:
             answer = rule.ask(variables)
             if answer is False:
                 return rule.decided
             if answer is not True and answer is not None:
-                return self._failed(answer, rule.name)
+                return self._failed(answer.detail, rule.name)
         failed = ""
         for rule in self._allow:
             answer = rule.ask(variables)
-            if answer is True or answer is None:  # the call itself will be judged
+            if answer is True or answer is None:  # None: the call itself will be judged
                 return rule.decided
-            failed = failed or answer or ""  # of several, the first is told
+            if answer and not failed:
+                failed = answer.detail  # of several, the first is told
         return self._failed(f"{self._unmatched}; {failed}") if failed else self._otherwise
 
     def _failed(self, detail: str, rule: str | None = None) -> Decision:
         return no(detail=detail, rule=rule, policy=self.name)
 
+    def explain(self, request: Request) -> list[Verdict]:
+        """What every rule says and why, in the order in which they are asked. Slow; no Verdict holds a value."""
+        decided = self.check(request).rule
+        variables = Variables(request)
+        return [rule.verdict(variables, decided) for rule in self._in_order()]
+
     def __repr__(self) -> str:
-        sets = zip(_SETS, (self._allow, self._deny, self._require), strict=True)
+        sets = (("allow", self._allow), ("deny", self._deny), ("require", self._require))
         return f"CELRules({', '.join(f'{len(rules)} {name}' for name, rules in sets if rules)})"
 
 
-def _named(kind: str, rules: Any, faults: list[str]) -> list[tuple[str, str]]:
+def _named(set: RuleSet, rules: Any, faults: list[str]) -> list[tuple[str, str]]:
     """The rules of one set with their names; what is no rule is added to the faults."""
     if isinstance(rules, Mapping):
         pairs = list(rules.items())
     elif isinstance(rules, Sequence) and not isinstance(rules, str | bytes):
-        pairs = [(f"{kind}[{index}]", text) for index, text in enumerate(rules)]
+        pairs = [(f"{set}[{index}]", text) for index, text in enumerate(rules)]
     else:
-        faults.append(f"{kind} is a list of expressions or a mapping from names to them, not {type(rules).__name__}")
+        faults.append(f"{set} is a list of expressions or a mapping from names to them, not {type(rules).__name__}")
         return []
     found = []
     for name, text in pairs:
         if not isinstance(name, str) or not name:
-            faults.append(f"{kind}: the name of a rule is text, not {name!r}")
+            faults.append(f"{set}: the name of a rule is text, not {name!r}")
         elif not isinstance(text, str):
             faults.append(f"{name}: an expression is text, not {type(text).__name__}")
         else:
@@ -127,10 +172,14 @@ def _named(kind: str, rules: Any, faults: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _compiled(name: str, text: str, faults: list[str]) -> list[tuple[str, cel.Expression]]:
-    """The rule, compiled. Of one that cannot be, every problem is added to the faults instead."""
+def _doubles(names: Iterable[str]) -> list[str]:
+    return [f"{name}: several rules have this name" for name, count in Counter(names).items() if count > 1]
+
+
+def _compiled(name: str, text: str, faults: list[str]) -> cel.Expression | None:
+    """The rule's expression. Of one that is none, every problem is added to the faults."""
     try:
-        return [(name, cel.compile(text, variables=VARIABLES, result="bool"))]
+        return cel.compile(text, variables=VARIABLES, result="bool")
     except cel.CompileError as error:
         faults += [f"{name}: {problem}" for problem in error.problems]
-        return []
+        return None

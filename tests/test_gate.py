@@ -370,6 +370,56 @@ def test_explain_ends_with_what_stands(mode: Any, headers: dict[str, str], expec
     assert [d.effect + ("" if d.enforced else ", not enforced") for d in trail] == expected
 
 
+@pytest.mark.parametrize(
+    ("mode", "headers", "method", "asked", "stands"),
+    [
+        ("strict", {}, "PUT", ["deny APIKeyAuth", "deny first", "allow second", "deny third"], "APIKeyAuth"),
+        ("strict", WITH_KEY, "PUT", ["allow APIKeyAuth", "deny first", "allow second", "deny third"], "first"),
+        ("strict", WITH_KEY, "GET", ["allow APIKeyAuth", "allow first", "allow second", "allow third"], "third"),
+        ("optional", {}, "POST", ["allow first", "allow second", "deny third"], "third"),
+        ("optional", {"authorization": "Bearer bad"}, "GET", [
+            "deny APIKeyAuth", "allow first", "allow second", "allow third",
+        ], "APIKeyAuth"),
+        ("permissive", {"authorization": "Bearer bad"}, "GET", [
+            "deny APIKeyAuth", "allow first", "allow second", "allow third",
+        ], "third"),
+        ("strict", {"host": "a b"}, "GET", ["deny edge"], "edge"),
+    ],
+)  # fmt: skip
+def test_explain_asks_every_policy(
+    mode: Any, headers: dict[str, str], method: str, asked: list[str], stands: str
+) -> None:
+    """Everything that is against a request is told, and what stands is the same as without asking on."""
+
+    class Only(Rule):
+        def __init__(self, name: str, *methods: str) -> None:
+            super().__init__(None)
+            self.called, self.methods = name, methods
+
+        @property
+        def name(self) -> str:
+            return self.called
+
+        def check(self, request: Request) -> Decision:
+            return allow() if request.method in self.methods else deny("no")
+
+    authorize = [Only("first", "GET", "POST"), Only("second", "GET", "POST", "PUT"), Only("third", "GET")]
+    gate = Gate(authenticate=[APIKeyAuth(KEYS)], authorize=authorize, mode=mode)
+    request = Request.http(method, headers=headers)
+    *answers, last = gate.explain(request, every=True)
+    assert [f"{d.effect} {d.policy}" for d in answers] == asked
+    assert last.policy == stands
+    assert last == gate.explain(request)[-1]
+
+
+def test_explain_of_nothing_to_ask_says_so_once() -> None:
+    assert [d.policy for d in Gate(authenticate=[APIKeyAuth(KEYS)], mode="optional").explain(Request.http())] == [
+        "gate"
+    ]
+    only = Gate(authenticate=[APIKeyAuth(KEYS)], mode="optional").explain(Request.http(), every=True)
+    assert [d.policy for d in only] == ["gate"]
+
+
 # -- scopes ----------------------------------------------------------------------------------------------------------
 
 

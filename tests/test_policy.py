@@ -1,6 +1,7 @@
 """Policies: what counts as an answer, and how answers combine."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from agentgate import (
     Observer,
     Principal,
     Request,
+    Verdict,
     abstain,
     all_of,
     allow,
@@ -252,6 +254,25 @@ def test_combinations_read_as_they_were_written() -> None:
     policy = any_of(all_of(yes, no), other_no)
     assert policy.name == "any_of(all_of(yes, no), other_no)"
     assert repr(shadow(policy)) == f"shadow({policy!r})"
+
+
+class _Explained(Authorizer):
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+
+    def check(self, request: Request) -> Decision:
+        return deny(rule=self.rule)
+
+    def explain(self, request: Request) -> Sequence[Verdict]:
+        return [Verdict(self.rule, "deny", "true", True)]
+
+
+def test_a_combination_explains_what_it_is_made_of() -> None:
+    """The verdicts of all its policies, in their order; where nobody asks for every rule, none are made."""
+    policy = shadow(any_of(_Explained("a"), yes, all_of(_Explained("b"), _Explained("c"))))
+    assert [verdict.rule for verdict in policy.explain(ANY)] == ["a", "b", "c"]
+    assert [v.rule for d in Gate(authorize=[policy]).explain(ANY, every=True) for v in d.verdicts] == ["a", "b", "c"]
+    assert all(not d.verdicts for d in Gate(authorize=[policy]).explain(ANY))
 
 
 class _Plain(Authorizer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentgate.cel.check import Environment
 from agentgate.cel.check import check as find_problems
@@ -16,11 +16,14 @@ from agentgate.cel.syntax import parse
 from agentgate.cel.tree import Call, Node
 from agentgate.cel.types import Type, TypeLike, parse_type
 
+_OPERATORS: Final = ("_&&_", "_||_", "_?_:_", "!_")
+_NEUTRAL: Final = {"_&&_": "true", "_||_": "false"}  # what they give when no operand decides for the others
+
 
 class Step(NamedTuple):
-    """One operand. `outcome` is `true`, `false`, `unknown`, `value` (no bool) or the kind of an error."""
+    """One operand. `outcome` is `true`, `false`, `unknown`, `value` (no bool) or the kind of an error; line and column
+    are those of what failed in it, else of the operand."""
 
-    depth: int
     text: str
     line: int
     column: int
@@ -54,24 +57,56 @@ class Expression:
         return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for read in self.reads)
 
     def explain(self, variables: Any) -> list[Step]:
-        """What each operand of `&&`, `||`, `?:` and `!` gave, the whole first. Slow; shows no values."""
-        return list(self._steps(self._root, variables, 0))
+        """Why the whole gives what it gives: of an `a && b` that is false the first false operand, of one that is true
+        both, and so on down to operands without operators. Slow; shows no values."""
+        return list(self._explain(self._root, variables))
 
-    def _steps(self, node: Node, variables: Any, depth: int) -> Iterator[Step]:
-        text = self.source[node.place.start : node.place.end]
-        yield Step(depth, text, *locate(self.source, node.place.start), self._outcome(node, variables))
-        if isinstance(node, Call) and node.function in ("_&&_", "_||_", "_?_:_", "!_"):
-            for operand in node.args:
-                yield from self._steps(operand, variables, depth + 1)
+    def _explain(self, node: Node, variables: Any) -> Iterator[Step]:
+        outcome = self._outcome(node, variables)
+        operands = self._deciding(node, variables, outcome)
+        for operand in operands:
+            yield from self._explain(operand, variables)
+        if not operands:
+            text = self.source[node.place.start : node.place.end]
+            yield Step(text, *self._position(node, variables), outcome)
+
+    def _deciding(self, node: Node, variables: Any, outcome: str) -> list[Node]:
+        """The operands that made an operator's outcome; none if the node is to be taken as a whole."""
+        if not isinstance(node, Call) or node.function not in _OPERATORS:
+            return []
+        if node.function == "!_":
+            return node.args
+        if node.function == "_?_:_":
+            condition, yes, no = node.args
+            return [{"true": yes, "false": no}.get(self._outcome(condition, variables), condition)]
+        if outcome == _NEUTRAL[node.function]:
+            return node.args
+        outcomes = [self._outcome(operand, variables) for operand in node.args]
+        # An error is an operand's own, or the operator's with an operand that is no bool.
+        wanted = outcome if outcome in outcomes else "value"
+        return [node.args[outcomes.index(wanted)]] if wanted in outcomes else []
+
+    def _position(self, node: Node, variables: Any) -> tuple[int, int]:
+        """Line and column of what failed in a node, or of the node."""
+        try:
+            self._run(node, variables)
+        except EvaluationError as error:
+            return error.line, error.column
+        except Unknown:
+            pass
+        return locate(self.source, node.place.start)
 
     def _outcome(self, node: Node, variables: Any) -> str:
         try:
-            value = Generator(self._functions).program(node, self.source)(variables)
+            value = self._run(node, variables)
         except EvaluationError as error:
             return error.kind
         except Unknown:
             return "unknown"
         return str(value).lower() if value is True or value is False else "value"
+
+    def _run(self, node: Node, variables: Any) -> Any:
+        return Generator(self._functions).program(node, self.source)(variables)
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"

@@ -1,8 +1,9 @@
 """The command `agentgate`: what it is told on the command line, and how its faults are told.
 
 Standard output is for what programs read (the access log, a hash); everything for people goes to standard error.
-Exit codes: 0 done, 1 could not listen, 2 a fault in the configuration or on the command line. A key is never taken
-from the command line, where every user of the machine could read it.
+Exit codes: 0 done, 1 could not listen, 2 a fault in the configuration or on the command line; `explain` has 0 for an
+allowed request and 1 for a denied one. `keys` never takes a key from the command line, where every user of the machine
+could read it.
 """
 
 import argparse
@@ -24,10 +25,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
     except ConfigurationError as exc:
-        print(*exc.faults, sep="\n", file=sys.stderr)  # each begins with its file, where it has one
+        print(*map(printable, exc.faults), sep="\n", file=sys.stderr)  # each begins with its file, where it has one
         return 2
     except KeyboardInterrupt:  # before there was anything to end
         return 130
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey; lines and tabs are kept. Files may come from people one does not know."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def warn(text: str) -> None:
+    """Say what is not as it should be."""
+    print(f"agentgate: WARNING: {text}", file=sys.stderr, flush=True)
 
 
 def complain(text: str, code: int) -> int:
@@ -49,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _serving(demo, _demo)
 
     serve = commands.add_parser("serve", help="be the gateway that Kubernetes documents describe", allow_abbrev=False)
-    serve.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
+    _documents(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument(
         "--backend",
@@ -58,13 +69,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMESPACE/NAME:PORT=URL",
         help="where a Service lives, such as httpbin/httpbin:8000=http://127.0.0.1:8000; may be repeated",
     )
-    serve.add_argument(
-        "--gateway", metavar="NAMESPACE/NAME", help="the Gateway to be, when the routes name several of them"
-    )
-    serve.add_argument(
-        "--allow-weak-keys", action="store_true", help="let in keys that are easy to guess or published, with a warning"
-    )
+    _weak_keys(serve)
     _serving(serve, _serve)
+
+    check = commands.add_parser("check", help="list every fault of Kubernetes documents", allow_abbrev=False)
+    _documents(check)
+    _weak_keys(check)
+    check.set_defaults(run=_check)
+
+    explain = commands.add_parser(
+        "explain", help="tell what would become of a request, by which rule and why", allow_abbrev=False
+    )
+    _documents(explain)
+    explain.add_argument("--method", default="GET", help="(default: %(default)s)")
+    explain.add_argument("--path", default="/", help="path and query (default: %(default)s)")
+    explain.add_argument("--host", default="localhost", help="the Host header (default: %(default)s)")
+    explain.add_argument(
+        "--header", action="append", default=[], metavar="'NAME: VALUE'", help="a header; may be repeated"
+    )
+    explain.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the peer (default: %(default)s)")
+    explain.add_argument("--api-key", metavar="JSON", help="a caller with a key of this metadata")
+    explain.add_argument("--jwt", metavar="JSON", help="a caller with a token of these claims")
+    explain.set_defaults(run=_explain)
 
     keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -82,6 +108,17 @@ def _serving(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace]
         "--log-format", choices=("text", "json"), default="text", help="of the access log (default: %(default)s)"
     )
     parser.set_defaults(run=run)
+
+
+def _documents(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
+    parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="the Gateway that is meant, when there are several")
+
+
+def _weak_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-weak-keys", action="store_true", help="let in keys that are easy to guess or published, with a warning"
+    )
 
 
 def _port(text: str) -> int:
@@ -115,6 +152,31 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_format=arguments.log_format,
         allow_weak_keys=arguments.allow_weak_keys,
     )
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if _extra_is_missing():
+        return 2
+    from .check import check
+
+    return check(arguments.files, gateway=arguments.gateway, allow_weak_keys=arguments.allow_weak_keys)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    if _extra_is_missing():
+        return 2
+    from .explain import Asked, explain
+
+    asked = Asked(
+        method=arguments.method,
+        path=arguments.path,
+        host=arguments.host,
+        headers=arguments.header,
+        client=arguments.client,
+        api_key=arguments.api_key,
+        jwt=arguments.jwt,
+    )
+    return explain(arguments.files, asked, gateway=arguments.gateway)
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from ..errors import ConfigurationError
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog, Format
 from ..observe.line_writer import LineWriter
-from . import complain
+from . import complain, warn
 from .listen import CannotListen, addresses, is_loopback, listen, run
 
 
@@ -33,7 +33,7 @@ def serve(
             observe=[AccessLog(log, format=log_format)],
             allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
             resolve=_resolves,
-            warn=_warn,
+            warn=warn,
         )
         sockets = listen(where, port)
     except CannotListen as exc:
@@ -67,10 +67,6 @@ def _resolves(name: str) -> bool:
     except (OSError, UnicodeError):
         return False
     return True
-
-
-def _warn(text: str) -> None:
-    print(f"agentgate: WARNING: {text}", file=sys.stderr, flush=True)
 
 
 def _authority(opened: socket.socket) -> str:

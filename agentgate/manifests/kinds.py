@@ -9,13 +9,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .expressions import expression_faults
 from .model import NOT_SUPPORTED, Fault, Label, Model, Name, Unsupported, fault, refuse_values
 
 GATEWAY_API: Final = "gateway.networking.k8s.io"
 AGENTGATEWAY: Final = "agentgateway.dev"
 INFERENCE: Final = "inference.networking.k8s.io"
+MAX_EXPRESSION: Final = 16384  # characters
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Expression = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION)]
 FieldName = Annotated[str, Field(min_length=1, max_length=256)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Labels = dict[str, str]
@@ -239,10 +242,27 @@ class APIKeyAuthentication(Model):
     location: CredentialLocation | None = None
 
 
+class AuthorizationRules(Model):
+    match_expressions: list[Expression] = Field(min_length=1, max_length=256)
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        texts = raw.get("matchExpressions")
+        for number, text in enumerate(texts if isinstance(texts, list) else ()):
+            if isinstance(text, str) and 0 < len(text) <= MAX_EXPRESSION:
+                for problem in expression_faults(text):
+                    yield ("matchExpressions", number), problem
+
+
+class Authorization(Model):
+    policy: AuthorizationRules
+    action: Literal["Allow", "Deny", "Require"] = "Allow"
+
+
 class Traffic(Model):
     phase: Annotated[Literal["PostRouting"], refuse_values("PreRouting")] = "PostRouting"
     api_key_authentication: APIKeyAuthentication | None = None
-    authorization: Unsupported = None
+    authorization: Authorization | None = None
     basic_authentication: Unsupported = None
     buffer: Unsupported = None
     cors: Unsupported = None

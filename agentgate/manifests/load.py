@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..policy import Observer
 from ..proxy.gateway import Gateway, create_gateway
+from .authorization import authorizations
 from .keys import KeySources, check_base64
 from .policies import authentications
 from .read import Faults, read_documents
@@ -48,9 +49,10 @@ def load_gateway(
     if not documents.broken("HTTPRoute"):
         services.check_unused()
     faults.raise_any()
-    general = attached.get(("Gateway", chosen or ""))
+    assert chosen is not None  # or it would have been a fault
+    general = attached.get(("Gateway", chosen))
     return create_gateway(
-        *build_routes(plan, services, attached),
+        *build_routes(plan, chosen, services, attached, authorizations(documents)),
         authenticate=() if general is None else [general.authenticator],
         mode="strict" if general is None else general.mode,
         observe=observe,

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 from ..errors import ConfigurationError
 from ..proxy.backend import HTTPBackend
 from ..proxy.route import Exact, Prefix, Regex, Route
+from ..rules import CELRules
+from .authorization import Rules, rules_for
 from .kinds import BackendRef, HTTPRoute, PathMatch, RouteMatch, ValueMatch
 from .model import NOT_SUPPORTED
 from .policies import Authentication, Target
@@ -127,11 +129,19 @@ def _seniority(document: Document[HTTPRoute]) -> tuple[datetime, str, str]:
 
 
 def build_routes(
-    plan: Sequence[Plan], services: Services, attached: Mapping[Target, Authentication]
+    plan: Sequence[Plan],
+    gateway: str,
+    services: Services,
+    attached: Mapping[Target, Authentication],
+    rules: Rules,
 ) -> Iterator[Route]:
-    """The Routes of a plan without faults. What a policy says of a route replaces what is said of the Gateway."""
+    """The Routes of a plan without faults. An authentication of the route replaces the Gateway's, the rules of both
+    hold."""
+    made: dict[str, list[CELRules]] = {}
     for document, match, service in plan:
         own = attached.get(("HTTPRoute", document.full_name))
+        if document.full_name not in made:
+            made[document.full_name] = rules_for(rules, gateway, document.full_name)
         yield Route(
             _path(match.path or PathMatch()),
             services.backend(service),
@@ -141,6 +151,7 @@ def build_routes(
             query=_values(match.query_params, str),
             name=document.full_name,
             authenticate=None if own is None else [own.authenticator],
+            authorize=made[document.full_name],
             mode=None if own is None else own.mode,
         )
 

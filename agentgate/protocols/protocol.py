@@ -53,8 +53,8 @@ class Protocol(ABC):
 
     @abstractmethod
     def read(self, request: Request) -> Reading | Decision:
-        """What the request asks for; a denial for what has no one reading. Pure, as a policy's check is; an error here
-        denies."""
+        """What the request asks for; a denial for what has no one reading, as `refuse` says it unless it has its body
+        already. Pure, as a policy's check is; an error here denies."""
 
     def refuse(self, decision: Decision, request: Request) -> Decision:
         """A denial of a request that was not read into calls, as the protocol says it."""

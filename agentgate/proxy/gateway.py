@@ -88,7 +88,7 @@ class Gateway:
             return
         record = record_of(scope)
         assert record is not None  # the entry Gate has seen to it
-        route = self._match(record.view)
+        route = self.match(record.view)
         if route is None:
             record.protocol = None
             record.refuse(_NO_ROUTE)
@@ -97,7 +97,8 @@ class Gateway:
         record.route = route.name
         await self._apps[route](scope, receive, send)
 
-    def _match(self, request: Request) -> Route | None:
+    def match(self, request: Request) -> Route | None:
+        """The route that a request takes, if the edge lets it in."""
         path, _ = below_mount(request)
         return self._table.match(path, request)
 
@@ -119,18 +120,18 @@ class Gateway:
             if isinstance(result, BaseException):
                 raise result  # when all have been asked
 
-    def explain(self, request: Request) -> list[Decision]:
+    def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that a request would meet, in order, the last one being the one that stands; nothing is
-        forwarded."""
+        forwarded. `every` is as in `Gate.explain`."""
         request = self._entry.cleaned(request)
-        first = self._entry.explain(request)
+        first = self._entry.explain(request, every=every)
         if first[-1].effect != "allow":
             return first
-        route = self._match(request)
+        route = self.match(request)
         if route is None:
-            return [_NO_ROUTE]
+            return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
         app = self._apps[route]
-        return app.explain(request) if isinstance(app, Gate) else first
+        return app.explain(request, every=every) if isinstance(app, Gate) else first
 
     def __repr__(self) -> str:
         return f"Gateway({', '.join(map(repr, self.routes))})"

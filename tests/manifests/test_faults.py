@@ -206,7 +206,7 @@ def test_policies(tmp_path: Path, edit: tuple[str, str], expected: list[str]) ->
 @pytest.mark.parametrize(
     "kind",
     [
-        *("authorization", "basicAuthentication", "buffer", "cors", "csrf", "delay", "directResponse", "extAuth"),
+        *("basicAuthentication", "buffer", "cors", "csrf", "delay", "directResponse", "extAuth"),
         *("extProc", "headerModifiers", "hostRewrite", "jwtAuthentication", "rateLimit", "retry", "timeouts"),
         "transformation",
     ],

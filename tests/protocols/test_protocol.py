@@ -46,7 +46,7 @@ class Toy(Protocol):
             return Toys(Call("mcp", "tools/list", provisional=True))
         tools = request.json()["tools"]
         if not tools:
-            return deny("no tool", status=400, policy="toy")
+            return replace(deny("no tool", status=400, policy="toy"), body=b"toy: no tool")
         return Toys(*(Call("mcp", "tools/call", tool=tool) for tool in tools))
 
     def refuse(self, decision: Decision, request: Request) -> Decision:
@@ -144,7 +144,7 @@ async def test_refusals_before_the_call_are_said_by_the_protocol_too() -> None:
         (http_scope("POST", headers=POST), b"{}", b"toy 401"),
         (http_scope("POST", "//", headers=good), b"{}", b"toy 400"),
         (http_scope("POST", headers={**good, "content-type": "text/plain"}), b"{}", b"toy 415"),
-        (http_scope("POST", headers=good), b'{"tools": []}', b"no tool"),
+        (http_scope("POST", headers=good), b'{"tools": []}', b"toy: no tool"),
     ):
         assert (await drive(gate, scope, body=body)).body == answer
 

@@ -292,6 +292,35 @@ def test_explain_forwards_nothing_and_knows_who_asks() -> None:
     assert upstream.asked == []
 
 
+@pytest.mark.parametrize(
+    ("request_", "route", "asked"),
+    [
+        (Request.http("POST", "/a", headers=WITH_KEY), "/a", ["allow APIKeyAuth", "deny nobody", "deny only_get"]),
+        (Request.http("POST", "/a"), "/a", ["deny APIKeyAuth", "deny nobody", "deny only_get"]),
+        (Request.http("POST", "/b"), "/b", ["deny nobody"]),
+        (Request.http("POST", "/c"), None, ["deny gateway"]),
+        (Request.http("POST", "/a//"), "/a", ["deny edge"]),
+    ],
+)
+def test_explain_asks_every_policy_of_the_route(request_: Request, route: str | None, asked: list[str]) -> None:
+    """What stands is last, and the same as where the first denial ends it."""
+    app = create_gateway(
+        Route("/a", to(), authenticate=[AUTH], authorize=[only_get]), Route("/b", to()), authorize=[nobody]
+    )
+    found = app.match(request_)
+    assert (found and found.name) == route
+    *answers, stands = app.explain(request_, every=True)
+    assert [f"{decision.effect} {decision.policy}" for decision in answers] == asked
+    assert [stands] == app.explain(request_)[-1:]
+    assert stands in answers
+
+
+def test_explain_of_a_route_without_policies() -> None:
+    app = create_gateway(Route("/", to()), observe=[Recorder()])
+    assert [d.policy for d in app.explain(Request.http())] == ["gate"]
+    assert [d.policy for d in app.explain(Request.http(), every=True)] == ["gate"]
+
+
 # How it is run and mounted.
 
 

@@ -1,0 +1,296 @@
+"""`agentgate explain` and `agentgate check`: what they print, how they end, and that they show no secret."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agentgate.auth.keys import new_key
+from agentgate.cli import main
+
+KEY = new_key()
+
+ROUTE = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: apps}
+spec:
+  parentRefs: [{name: gw, namespace: infra}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+"""
+
+SECRET = f"""\
+apiVersion: v1
+kind: Secret
+metadata: {{name: keys, namespace: infra}}
+stringData: {{alice: {KEY}}}
+"""
+
+
+def policy(name: str, target: str, traffic: str) -> str:
+    """`target` is the policy's namespace, and kind and name of what it is for."""
+    namespace, kind, target = target.split()
+    return f"""\
+apiVersion: agentgateway.dev/v1alpha1
+kind: AgentgatewayPolicy
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: {kind}, name: {target}}}]
+  traffic: {traffic}
+"""
+
+
+def authz(name: str, target: str, *rules: str, action: str = "Allow") -> str:
+    said = f"{{action: {action}, policy: {{matchExpressions: {json.dumps(rules)}}}}}"
+    return policy(name, target, f"{{authorization: {said}}}")
+
+
+def auth(mode: str) -> str:
+    said = f"{{mode: {mode}, secretRef: {{name: keys}}}}"
+    return policy("auth", "infra Gateway gw", f"{{apiKeyAuthentication: {said}}}")
+
+
+def write(folder: Path, *documents: str) -> str:
+    path = folder / "all.yaml"
+    path.write_text("---\n".join(documents))
+    return str(path)
+
+
+POLICY = auth("Strict")
+RULES = [
+    authz("eng", "infra Gateway gw", 'apiKey.group == "eng" && request.method in ["GET", "POST"]'),
+    authz("ban", "apps HTTPRoute web", '!cidr("10.0.0.0/8").containsIP(source.address)', action="Deny"),
+    authz("tenant", "apps HTTPRoute web", 'request.headers["x-tenant"] != ""', action="Require"),
+]
+HIDDEN = "s3cret-value"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return write(tmp_path, ROUTE, SECRET, POLICY, *RULES)
+
+
+ALICE = ["--api-key", '{"name": "alice", "group": "eng"}']
+INSIDE, TENANT = ["--client", "10.0.0.1"], ["--header", "X-Tenant: a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "expected"),
+    [
+        ([*ALICE, *INSIDE, *TENANT, "--path", "/a?q=1&q=2"], 0, """\
+GET http://localhost/a
+query    q
+headers  x-tenant
+client   10.0.0.1
+caller   alice (apiKey)
+route    apps/web
+
+  says     policy, rule              because
+  -------  ------------------------  ---------------------------------------------------------------
+> allow    CELRules                  infra/eng[0]
+    false    deny apps/ban[0]        1:2 true: cidr("10.0.0.0/8").containsIP(source.address)
+    true     require apps/tenant[0]  1:1 request.headers["x-tenant"] != ""
+>   true     allow infra/eng[0]      1:1 apiKey.group == "eng"
+                                     1:26 request.method in ["GET", "POST"]
+
+allowed
+"""),
+        ([*INSIDE, "--header", f"Authorization: Bearer {HIDDEN}", "--method", "PUT"], 1, """\
+PUT http://localhost/
+headers  authorization
+client   10.0.0.1
+route    apps/web
+
+  says           policy, rule              because
+  -------------  ------------------------  ---------------------------------------------------------
+> deny           APIKeyAuth                unknown key
+  deny           CELRules                  apps/tenant[0]
+    false          deny apps/ban[0]        1:2 true: cidr("10.0.0.0/8").containsIP(source.address)
+    no_such_key    require apps/tenant[0]  1:17 request.headers["x-tenant"] != ""
+    false          allow infra/eng[0]      1:26 request.method in ["GET", "POST"]
+
+denied: 401 api key authentication failure: invalid credentials
+"""),
+        ([*ALICE, *INSIDE, *TENANT, "--method", "PUT"], 1, """\
+PUT http://localhost/
+headers  x-tenant
+client   10.0.0.1
+caller   alice (apiKey)
+route    apps/web
+
+  says     policy, rule              because
+  -------  ------------------------  ---------------------------------------------------------------
+> deny     CELRules                  none of 1 allow rules matched
+    false    deny apps/ban[0]        1:2 true: cidr("10.0.0.0/8").containsIP(source.address)
+    true     require apps/tenant[0]  1:1 request.headers["x-tenant"] != ""
+    false    allow infra/eng[0]      1:26 request.method in ["GET", "POST"]
+
+denied: 403 authorization failed
+"""),
+        ([*ALICE, "--path", "/a/../b"], 1, """\
+GET http://localhost/a/../b
+client   127.0.0.1
+caller   alice (apiKey)
+route    not looked for
+
+  says  policy, rule  because
+  ----  ------------  ------------------------------------------------------------------------------
+> deny  edge          invalid request: the path has a dot segment
+
+denied: 400 invalid request: the path has a dot segment
+"""),
+    ],
+    ids=["allowed", "a bad key", "no rule allows", "the edge"],
+)  # fmt: skip
+def test_a_request_is_explained(
+    file: str, options: list[str], code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", file, *options]) == code
+    out, err = capsys.readouterr()
+    assert (out, err) == (expected, "")
+
+
+def said(output: str, row: str) -> str:
+    return next(re.sub(" +", " ", line) for line in output.splitlines() if row in line)
+
+
+@pytest.mark.parametrize(
+    ("mode", "header", "expected", "last"),
+    [
+        ("Permissive", f"authorization: Bearer {HIDDEN}", " deny, not enforced APIKeyAuth unknown key", "allowed"),
+        ("Optional", "x-a: b", "> allow gate nothing is against it", "allowed"),
+        ("Strict", f"authorization: Bearer {KEY}", "> allow APIKeyAuth alice", "allowed"),
+        ("Strict", "x-a: b", "> deny APIKeyAuth api key authentication failure: no API Key found", "denied: 401"),
+    ],
+)
+def test_what_an_authentication_says(
+    tmp_path: Path, mode: str, header: str, expected: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, ROUTE, SECRET, auth(mode))
+    assert main(["explain", path, "--header", header]) == (0 if last == "allowed" else 1)
+    out, _ = capsys.readouterr()
+    assert said(out, expected.split()[-1]) == expected
+    assert out.splitlines()[-1].startswith(last)
+    assert KEY not in out
+    assert HIDDEN not in out
+
+
+def test_without_a_route(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ROUTE.replace("spec:", "spec:\n  hostnames: [www.example.com]"), RULES[0])
+    assert main(["explain", path]) == 1
+    out, _ = capsys.readouterr()
+    assert "route    none matches" in out
+    assert said(out, "gateway") == "> deny gateway route not found"
+    assert out.endswith("\ndenied: 404 route not found\n")
+    assert main(["explain", path, "--host", "www.example.com"]) == 1
+    assert "route    apps/web" in capsys.readouterr().out
+
+
+def test_no_value_of_the_request_is_shown(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    claims = f'{{"sub": "alice", "email": "{HIDDEN}"}}'
+    options = ["--jwt", claims, "--api-key", claims, "--path", f"/?token={HIDDEN}", "--header", f"cookie: a={HIDDEN}"]
+    assert main(["explain", file, *options]) == 1
+    out, err = capsys.readouterr()
+    assert "caller   test (apiKey), alice (jwt)" in out
+    assert HIDDEN not in out + err
+
+
+def test_a_long_expression_is_cut_and_a_terminal_obeys_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = f"request.path == '{'x' * 500}'"
+    path = write(tmp_path, ROUTE, authz("p", "infra Gateway gw", long, "request.path == '\x1b[2J' ||\n\n false"))
+    assert main(["explain", path]) == 1
+    out, _ = capsys.readouterr()
+    assert max(map(len, out.splitlines())) <= 100
+    assert sum("xxx" in line for line in out.splitlines()) == 4
+    assert "x ...\n" in out
+    assert "\x1b" not in out
+    assert "1:1 request.path == '?[2J'" in out
+    assert "3:2 false" in out
+
+
+def test_a_terminal_obeys_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ROUTE, authz("p", "infra Gateway gw", "'\x1b[2J\x9b'\n== nope"))
+    assert main(["check", path]) == 2
+    assert capsys.readouterr().err.endswith("2:4: undeclared name 'nope'\n  == nope\n     ^~~~\n")
+    assert main(["check", write(tmp_path, ROUTE, authz("p", "infra Gateway gw", "'\x1b[2J\x9b' == nope"))]) == 2
+    assert capsys.readouterr().err.endswith("1:12: undeclared name 'nope'\n  '?[2J?' == nope\n             ^~~~\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "faults"),
+    [
+        (["--jwt", "{"], ["--jwt: not valid JSON"]),
+        (["--jwt", '{"a": 1, "a": 2}'], ["--jwt: a member is given twice"]),
+        (["--jwt", '{"a": NaN}'], ["--jwt: NaN is no JSON"]),
+        (["--jwt", '{"a": "\udcff"}'], ["--jwt: not UTF-8"]),
+        (["--jwt", "null"], ["--jwt: it is a JSON object"]),
+        (["--api-key", "[]"], ["--api-key: it is a JSON object"]),
+        (["--header", HIDDEN], ["--header: it is 'NAME: VALUE'"]),
+        (["--header", f": {HIDDEN}"], ["--header: it is 'NAME: VALUE'"]),
+        (["--header", "x: \u20ac"], ["the path, the host or a header has a character that no request can have"]),
+        (["--path", "/\udcff"], ["the path, the host or a header has a character that no request can have"]),
+        (["--client", "gw"], [
+            "--client: it is an IP address, or one with a port, such as 10.0.0.1:50000 or [::1]:50000",
+        ]),
+        (["--client", "", "--jwt", "1", "--header", "a"], [
+            "--header: it is 'NAME: VALUE'",
+            "--client: it is an IP address, or one with a port, such as 10.0.0.1:50000 or [::1]:50000",
+            "--jwt: it is a JSON object",
+        ]),
+        (["--gateway", "a/b"], ["gateway a/b: no HTTPRoute names it (infra/gw)"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_and_ends_with_2(
+    file: str, options: list[str], faults: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", file, *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == faults
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("10.0.0.1:7", "10.0.0.1"), ("::1", "::1"), ("[::1]:7", "::1"), ("2001:db8::1", "2001:db8::1")],
+)
+def test_clients(file: str, text: str, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", file, "--client", text]) == 1
+    assert f"client   {address}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1:", "10.0.0.1:65536", "10.0.0.1:-1", "10.0.0.1:\u0661", "[::1]", "localhost:1"]
+)
+def test_clients_that_are_none(file: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", file, "--client", text]) == 2
+
+
+# -- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_ok(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", file]) == 0
+    assert capsys.readouterr() == ("ok\n", "")
+    assert main(["check", write(tmp_path, ROUTE)]) == 0  # as `serve` would
+    assert capsys.readouterr() == ("ok\n", "")
+
+
+def test_check_lists_every_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ROUTE, SECRET.replace(KEY, "hunter22"), POLICY, authz("p", "infra Gateway gw", "reqest.x"))
+    assert main(["check", path]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    weak, undeclared, *caret = err.splitlines()
+    assert "stringData.alice: 8 characters of this kind are too easy to guess" in weak
+    assert undeclared.endswith("matchExpressions[0]: 1:1: undeclared name 'reqest' (did you mean 'request'?)")
+    assert caret == ["  reqest.x", "  ^~~~~~"]
+
+
+def test_check_lets_weak_keys_in_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ROUTE, SECRET.replace(KEY, "hunter22"), POLICY)
+    assert main(["check", "--allow-weak-keys", path]) == 0
+    out, err = capsys.readouterr()
+    assert out == "ok\n"
+    assert err.startswith("agentgate: WARNING: ")
+    assert "hunter22" not in err
