@@ -63,8 +63,8 @@ class Posture:
                     fault = exc
                 waiting, view = steps.send(fault)
         except StopIteration as stop:
-            verdict: Outcome = stop.value
-            return verdict
+            outcome: Outcome = stop.value
+            return outcome
 
     # What wants to wait is yielded, and sent what went wrong with the waiting, or None: so the request path, which
     # waits, and `explain`, which does not, run the same code.
@@ -76,14 +76,14 @@ class Posture:
         incoming: Incoming | None = None,
         every: bool = False,
     ) -> Generator[Step, Exception | None, Outcome]:
-        """Ask in order; every answer goes to the trail. Without `incoming`, the request has its body already. With
-        `every`, those behind a denial are asked, too, and each rule of each."""
+        """Ask in order; every answer goes to the trail. Without `incoming`, the request is complete, with its body or
+        the call that it was built as. With `every`, those behind a denial are asked, too, and each rule of each."""
         caller = Outcome(OPEN)
         if authenticators:
             caller = yield from self._recognise(request, trail, authenticators)
             if caller.decision.effect != "allow" and not every:
                 return caller
-        protocol = self.protocol
+        protocol = self.protocol if incoming is not None or request.call is None else None
         if self.reads_body or (protocol is not None and protocol.reads_body(request)):
             fault = (yield incoming, request) if incoming is not None else None
             refusal = body_refusal(request) if fault is None else policy_error("body", fault)
@@ -136,9 +136,8 @@ class Posture:
 
     def allows(self, request: Request) -> bool:
         """Whether the authorizers would allow this request as well, asked now and without a trace."""
-        return all(
-            ask(policy, request).effect == "allow" for policy in self.authorize if not isinstance(policy, Shadow)
-        )
+        answers = (ask(policy, request) for policy in self.authorize if not isinstance(policy, Shadow))
+        return all(answer.effect == "allow" and answer.enforced for answer in answers)
 
     def _recognise(
         self, request: Request, trail: list[Decision], authenticators: tuple[Authenticator, ...]

@@ -25,6 +25,8 @@ class Reading:
     """
 
     def __init__(self, *calls: Call) -> None:
+        if not calls:
+            raise ValueError("a request that asks for nothing would be denied by nobody")
         self.calls = calls
 
     def refuse(self, decision: Decision, call: Call | None) -> Decision:

@@ -199,3 +199,56 @@ def test_a_protocol_alone_lets_everything_pass_seen_or_unseen() -> None:
     backend.protocol = Toy()
     with pytest.raises(ValueError, match="no policy and no observer"):
         create_gateway(Route("/", backend))
+
+
+def test_explain_takes_a_request_as_the_call_that_it_was_built_as() -> None:
+    gate = Gate(authorize=[RULES], protocol=Toy())
+    assert gate.explain(Request.tool("add"))[-1].effect == "allow"
+    assert gate.explain(Request.tool("drop"))[-1].effect == "deny"
+    assert [d.effect for d in gate.explain(Request.tool("drop"), every=True)] == ["deny", "deny"]
+    asked = [Request.http("POST", headers=POST, body=b'{"tools": ["drop", "add"]}'), Request.http("POST", body=b"{}")]
+    assert [[d.effect for d in gate.explain(request, every=True)] for request in asked] == [
+        ["deny", "allow", "deny"],
+        ["deny", "deny"],
+    ]
+
+
+async def test_a_request_that_asks_for_nothing_is_denied() -> None:
+    class Nothing(Toy):
+        def read(self, request: Request) -> Reading | Decision:
+            return Reading()
+
+    app = App()
+    exchange = await drive(Gate(app, authorize=[Always()], protocol=Nothing()), **post(tools=["add"]))
+    assert (exchange.status, app.body) == (500, None)
+
+
+async def test_only_an_enforced_yes_lists_an_item() -> None:
+    class Sometimes(Authorizer):
+        def check(self, request: Request) -> Decision:
+            call = request.call
+            assert call is not None
+            return replace(allow(), enforced=call.tool != "drop") if call.tool != "alias" else allow(policy="x")
+
+    exchange = await drive(Gate(App(), authorize=[Sometimes()], protocol=Toy()), http_scope("GET"))
+    assert exchange.body == b'["add", "alias"]'
+
+
+async def test_a_plain_protocol_changes_nothing() -> None:
+    class Plain(Protocol):
+        name: ClassVar[str] = "llm"
+
+        def reads_body(self, request: Request) -> bool:
+            return False
+
+        def read(self, request: Request) -> Reading | Decision:
+            return Reading(Call("llm", "chat", model=request.path))
+
+    app = App()
+    gate = Gate(app, authorize=[CELRules(allow=["llm.requestModel == '/a'"])], protocol=Plain())
+    assert (await drive(gate, http_scope("POST", "/a"), body=[b"x", b"y"])).status == 200
+    assert app.body == b"x"
+    exchange = await drive(gate, http_scope("POST", "/b"))
+    assert (exchange.status, exchange.text) == (403, "authorization failed")
+    exchange = await drive(gate, http_scope("POST", "//"))
+    assert exchange.status == 400
