@@ -119,7 +119,8 @@ class Gate:
                 record.edge = self.edge
                 if self.identity is not None:
                     record.view = request = self.cleaned(request)
-                refusal = self._document(request)
+                if self.resource is not None:
+                    refusal = self._document(request)
             if refusal is None:
                 outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
                 if outcome.decision.effect == "allow":
@@ -207,9 +208,8 @@ class Gate:
                 steps.send(None)
         except StopIteration as stop:
             stands: Decision = stop.value.decision
-            if stands is OPEN and trail and trail[-1].effect == "allow" and trail[-1].enforced:
-                stands = trail[-1]
-            # Where nobody had to say yes, the list still ends with what stands.
+            if stands.effect == "allow":  # where nobody had to say yes, the list still ends with what stands
+                stands = trail[-1] if trail and trail[-1].effect == "allow" and trail[-1].enforced else OPEN
             return trail if trail and trail[-1] is stands and not every else [*trail, stands]
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
 from .body import ClientGone, Incoming, body_refusal
-from .decision import Decision, allow, deny, policy_error
+from .decision import Decision, Reason, allow, deny, policy_error
 from .policy import Authenticator, Authorizer, Shadow, ask, ask_why
 from .protocols.protocol import Protocol, Reading
 from .request import Call, RawHeaders, Request, authenticated, called, calling
@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     reading: Reading | None = None
     call: Call | None = None
 
+
+_ANYBODY: Final = Outcome(OPEN)
 
 Step = tuple[Authenticator | Authorizer | Incoming, Request]
 """What wants to wait before it is asked, and about which request."""
@@ -78,7 +80,7 @@ class Posture:
     ) -> Generator[Step, Exception | None, Outcome]:
         """Ask in order; every answer goes to the trail. Without `incoming`, the request is complete, with its body or
         the call that it was built as. With `every`, those behind a denial are asked, too, and each rule of each."""
-        caller = Outcome(OPEN)
+        caller = _ANYBODY
         if authenticators:
             caller = yield from self._recognise(request, trail, authenticators)
             if caller.decision.effect != "allow" and not every:
@@ -91,7 +93,8 @@ class Posture:
                 trail.append(refusal)
                 return _first(caller, Outcome(refusal))
         if protocol is None:
-            return _first(caller, Outcome((yield from self._authorize(request, trail, every))))
+            decision = (yield from self._authorize(request, trail, every)) if self.authorize else OPEN
+            return caller if decision is OPEN else _first(caller, Outcome(decision))
         reading = protocol.read(request)
         if isinstance(reading, Decision):
             trail.append(reading)
@@ -128,7 +131,8 @@ class Posture:
     def refusal(self, outcome: Outcome, request: Request) -> Decision:
         """The denial as it is said: by the protocol, where there is one."""
         decision = outcome.decision
-        if self.protocol is None or decision.body is not None:  # one with a body is said already
+        said = decision.body is not None or decision.reason is Reason.DIRECT_RESPONSE
+        if self.protocol is None or said:
             return decision
         if outcome.reading is not None:
             return outcome.reading.refuse(decision, outcome.call)

@@ -252,7 +252,10 @@ class Request:
         return self._attributes(JWT)
 
     def _attributes(self, source: str) -> Mapping[str, Any] | None:
-        return next((p.attributes for p in reversed(self._principals) if p.source == source), None)
+        for principal in reversed(self._principals):
+            if principal.source == source:
+                return principal.attributes
+        return None
 
     def __repr__(self) -> str:
         what = f"{self.method} {self.path}" if self._call is None else f"{self._call.protocol} {self._call.method}"

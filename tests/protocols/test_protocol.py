@@ -252,3 +252,16 @@ async def test_a_plain_protocol_changes_nothing() -> None:
     assert (exchange.status, exchange.text) == (403, "authorization failed")
     exchange = await drive(gate, http_scope("POST", "//"))
     assert exchange.status == 400
+
+
+async def test_what_is_no_refusal_is_not_said_as_one() -> None:
+    tokens = APIKeyAuth({"alice": KEY})
+    tokens.resource_metadata = {"authorization_servers": ["https://login.example"]}
+    gate = Gate(App(), authenticate=[tokens], protocol=Toy(), public_url="https://example.com/mcp")
+    exchange = await drive(gate, http_scope("GET", "/.well-known/oauth-protected-resource/mcp"))
+    assert json.loads(exchange.body)["resource"] == "https://example.com/mcp"
+    exchange = await drive(gate, http_scope("OPTIONS", "*"))
+    assert (exchange.status, exchange.body) == (204, b"")
+    exchange = await drive(gate, http_scope("POST", "/mcp", headers=POST))
+    assert (exchange.status, exchange.body) == (401, b"toy 401")
+    assert "resource_metadata=" in exchange.headers["www-authenticate"]
