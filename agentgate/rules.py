@@ -4,7 +4,7 @@ Only `True` is yes, and no error opens anything: in `allow` and `require` it is 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -176,10 +176,16 @@ def _doubles(names: Iterable[str]) -> list[str]:
     return [f"{name}: several rules have this name" for name, count in Counter(names).items() if count > 1]
 
 
+def compile_rule(text: str, *, without: Collection[str] = ()) -> cel.Expression:
+    """The expression of a rule, for a place where some of the variables cannot be. Raises `cel.CompileError`."""
+    variables = {name: kind for name, kind in VARIABLES.items() if name not in without} if without else VARIABLES
+    return cel.compile(text, variables=variables, result="bool")
+
+
 def _compiled(name: str, text: str, faults: list[str]) -> cel.Expression | None:
     """The rule's expression. Of one that is none, every problem is added to the faults."""
     try:
-        return cel.compile(text, variables=VARIABLES, result="bool")
+        return compile_rule(text)
     except cel.CompileError as error:
         faults += [f"{name}: {problem}" for problem in error.problems]
         return None

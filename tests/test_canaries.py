@@ -14,6 +14,7 @@ from agentgate import (
     AccessLog,
     APIKeyAuth,
     Authorizer,
+    CELRules,
     ConfigurationError,
     Cookie,
     Decision,
@@ -41,6 +42,17 @@ pytestmark = pytest.mark.anyio
 CANARY = "canary"  # part of every secret below, and of nothing else
 GOOD = "agk_canary_Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4"
 BAD = "agk_canary_YmFkYmFkYmFkYmFkMDEyMzQ1Njc4"
+
+
+RULES = CELRules(
+    # They look wherever a secret can be, and some of them fail on it.
+    allow=[
+        "request.headers['authorization'] == 'x'",
+        "request.headers.exists(name, request.headers[name] == 'x')",
+        "request.query.exists(name, int(request.query[name][0]) == 1)",
+        "request.pathAndQuery == 'x' || int(request.uri) == 1",
+    ]
+)
 
 
 class Raises(Authorizer):
@@ -143,6 +155,7 @@ def gates(log: Callable[[str], object], recorder: Recorder) -> list[Gate]:
         Gate(echo, authorize=[Raises()], observe=observe),
         Gate(echo, authorize=[Raises("prepare")], observe=observe),
         Gate(echo, authorize=[shadow(Raises())], observe=observe),
+        Gate(echo, authorize=[RULES], observe=observe),
         Gate(Gate(echo, authenticate=[APIKeyAuth(keys, location=Query("api_key"))]), observe=observe),
     ]
     return built
@@ -166,7 +179,9 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
             exchange = await drive(gate, scope, body=body, catch=True)
             assert CANARY not in shown(exchange), repr(gate)
         assert CANARY not in repr(gate)
-        assert CANARY not in repr(gate.explain(Request(http_scope(method, target, **options))))
+        request = Request(http_scope(method, target, **options))
+        assert CANARY not in repr(gate.explain(request))
+        assert CANARY not in repr([decision.verdicts for decision in gate.explain(request, every=True)])
     assert len(lines) == 2 * len(recorder.records) == 4 * len(built)
     for line in lines:
         assert CANARY not in line.replace("x-canary", "").replace("x_canary", "")

@@ -269,6 +269,9 @@ def told(rules: CELRules, request: Request) -> list[str]:
             '* require tenant: no_such_key; 1:17 request.headers["X-Tenant"] != "": no_such_key',
         ]),
         (CELRules(deny=["false"]), Request.http(), ["  deny deny[0]: false; 1:1 false: false"]),
+        (CELRules(allow=["false || mcp.tool.arguments.x == 1"]), Request.http(call=LISTED), [
+            "* allow allow[0]: unknown; 1:10 mcp.tool.arguments.x == 1: unknown",
+        ]),
     ],
 )  # fmt: skip
 def test_every_rule_says_why(rules: CELRules, request_: Request, expected: list[str]) -> None:
@@ -310,6 +313,13 @@ def test_merged_rules_are_one_evaluation() -> None:
         assert both.check(Request.http(method, path)).rule == rule
     assert both.check(Request.http("GET", "/c")).detail == "none of 2 allow rules matched"
     assert CELRules(deny=["false"]).merged(own).check(Request.http("GET", "/c")).effect == "deny"
+
+
+def test_merged_rules_read_what_each_of_them_reads() -> None:
+    reading, other = CELRules(deny=["size(request.body) > 9"]), CELRules(deny={"x": "request.path == '/'"})
+    assert [rules.reads_body for rules in (reading, other, reading.merged(other), other.merged(reading))] == [
+        True, False, True, True,
+    ]  # fmt: skip
 
 
 def test_merged_rules_have_names_of_their_own() -> None:

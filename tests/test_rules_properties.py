@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import Call, CELRules, Gate, Request, Verdict, cel
-from agentgate.context import VARIABLES
 
 FAILING = [
     "jwt.nothing == 1",
@@ -31,7 +30,7 @@ EXPRESSIONS = st.sampled_from(
     ]
 )
 RULES = st.lists(EXPRESSIONS, max_size=3)
-CALL = Call("mcp", "tools/call", tool="add", arguments=cel.UNKNOWN)
+LISTED = Call("mcp", "tools/list", tool="add", provisional=True)
 REQUESTS = st.sampled_from(
     [
         Request.http(),
@@ -39,7 +38,8 @@ REQUESTS = st.sampled_from(
         Request.http(jwt={"sub": "alice"}, headers=[("x-org", "a"), ("x-org", "b")]),
         Request.tool("add", {"x": 1}, jwt={"sub": "bob"}),
         Request.model("gpt", jwt={"sub": True}),
-        Request.http(jwt={"sub": "carol", "none": None}, call=CALL),
+        Request.http(jwt={"sub": "carol", "none": None}, call=LISTED),
+        Request.http(call=Call("mcp", "initialize", provisional=True)),
     ]
 )
 
@@ -51,7 +51,6 @@ def compile_once() -> Iterator[None]:
     memory: dict[str, Any] = {}
 
     def remembered(source: str, **options: Any) -> Any:
-        assert options["variables"] is VARIABLES
         if source not in memory:
             memory[source] = compiled(source, **options)
         return memory[source]
@@ -149,11 +148,11 @@ def test_case_and_order_of_headers_change_nothing(
 def concluded(verdicts: list[Verdict]) -> tuple[str, str | None]:
     """Effect and rule of the Decision, by the table of the reference, from the verdicts alone."""
     of = {name: [verdict for verdict in verdicts if verdict.set == name] for name in ("deny", "require", "allow")}
-    against = [verdict for verdict in of["deny"] if verdict.outcome != "false"]
-    against += [verdict for verdict in of["require"] if verdict.outcome != "true"]
+    against = [verdict for verdict in of["deny"] if verdict.outcome not in ("false", "unknown")]
+    against += [verdict for verdict in of["require"] if verdict.outcome not in ("true", "unknown")]
     if against:
         return "deny", against[0].rule
-    matched = [verdict for verdict in of["allow"] if verdict.outcome == "true"]
+    matched = [verdict for verdict in of["allow"] if verdict.outcome in ("true", "unknown")]
     if matched:
         return "allow", matched[0].rule
     return ("deny" if of["allow"] else "allow"), None

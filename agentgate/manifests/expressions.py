@@ -10,7 +10,7 @@ from typing import Final
 
 from agentgate import cel
 
-from ..context import VARIABLES
+from ..rules import compile_rule
 from .model import NOT_SUPPORTED
 
 _PROTOCOL: Final = "no protocol has been read when a traffic policy decides"
@@ -25,15 +25,13 @@ _FOREIGN: Final = frozenset(
     {"basicAuth", "destination", "env", "extauthz", "extproc", "llmRequest", "mcpGuardrails", "metadata", "proxy"}
     | {"response"}
 )
-_VARIABLES: Final = {name: type for name, type in VARIABLES.items() if name not in _ABSENT}
-
 _undeclared: Final = re.compile(r"undeclared name '(\w+)'").match
 
 
 def expression_faults(text: str) -> list[str]:
     """Each fault of a rule, with line, column, and the place underlined."""
     try:
-        cel.compile(text, variables=_VARIABLES, result="bool")
+        compile_rule(text, without=_ABSENT)
     except cel.CompileError as error:
         return [str(_reasoned(problem)) for problem in error.problems]
     return []

@@ -265,3 +265,23 @@ async def test_what_is_no_refusal_is_not_said_as_one() -> None:
     exchange = await drive(gate, http_scope("POST", "/mcp", headers=POST))
     assert (exchange.status, exchange.body) == (401, b"toy 401")
     assert "resource_metadata=" in exchange.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        (b'{"tools": ["drop", "add", "drop"]}', ["deny APIKeyAuth", "deny None", "allow allow[0]", "deny None"]),
+        (b'{"tools": []}', ["deny APIKeyAuth", "deny toy"]),
+        (b"{", ["deny APIKeyAuth", "deny body"]),
+    ],
+)
+def test_explain_asks_about_every_call_and_the_first_denial_stands(body: bytes, asked: list[str]) -> None:
+    """Whatever the protocol will make of that denial."""
+    gate = Gate(authenticate=[APIKeyAuth({"alice": KEY})], authorize=[RULES], protocol=Toy())
+    for api_key, skipped in ((None, 0), ({}, 1)):
+        request = Request.http("POST", headers=POST, body=body, api_key=api_key)
+        *answers, stands = gate.explain(request, every=True)
+        told = [f"{d.effect} {d.rule if d.policy == 'CELRules' else d.policy}" for d in answers]
+        assert told == asked[skipped:]
+        assert stands is answers[0]
+        assert stands == gate.explain(request)[-1]
