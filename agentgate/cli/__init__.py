@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--client", default="127.0.0.1", metavar="ADDRESS", help="the peer (default: %(default)s)")
     explain.add_argument("--api-key", metavar="JSON", help="a caller with a key of this metadata")
     explain.add_argument("--jwt", metavar="JSON", help="a caller with a token of these claims")
+    explain.add_argument("--body", metavar="FILE", help="what the body holds, for rules that read it")
     explain.set_defaults(run=_explain)
 
     keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
@@ -175,6 +176,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         client=arguments.client,
         api_key=arguments.api_key,
         jwt=arguments.jwt,
+        body=arguments.body,
     )
     return explain(arguments.files, asked, gateway=arguments.gateway)
 

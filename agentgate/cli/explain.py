@@ -6,6 +6,7 @@ secrets, and a terminal has a memory.
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..decision import Decision, Verdict
@@ -33,6 +34,7 @@ class Asked(NamedTuple):
     client: str
     api_key: str | None
     jwt: str | None
+    body: str | None  # a file
 
 
 def explain(files: Sequence[str], asked: Asked, *, gateway: str | None) -> int:
@@ -54,11 +56,19 @@ def _request(asked: Asked) -> Request:
     headers = [_header(text, faults) for text in asked.headers]
     client = _client(asked.client, faults)
     api_key, jwt = _members("--api-key", asked.api_key, faults), _members("--jwt", asked.jwt, faults)
+    body = _body(asked.body, faults)
     if faults:
         raise ConfigurationError(faults)
     try:
         return Request.http(
-            asked.method, asked.path, headers=headers, host=asked.host, client=client, api_key=api_key, jwt=jwt
+            asked.method,
+            asked.path,
+            host=asked.host,
+            headers=headers,
+            body=body,
+            client=client,
+            api_key=api_key,
+            jwt=jwt,
         )
     except UnicodeEncodeError:
         raise ConfigurationError("the path, the host or a header has a character that no request can have") from None
@@ -95,6 +105,14 @@ def _members(option: str, text: str | None, faults: list[str]) -> Mapping[str, A
         faults.append(f"{option}: it is a JSON object")
         return None
     return value
+
+
+def _body(file: str | None, faults: list[str]) -> bytes:
+    try:
+        return b"" if file is None else Path(file).read_bytes()
+    except OSError as exc:
+        faults.append(f"--body: cannot read {file} ({type(exc).__name__})")
+        return b""
 
 
 # -- what is printed -------------------------------------------------------------------------------------------------

@@ -163,6 +163,7 @@ def said(output: str, row: str) -> str:
         ("Strict", f"authorization: Bearer {KEY}", "> allow APIKeyAuth alice", "allowed"),
         ("Strict", "x-a: b", "> deny APIKeyAuth api key authentication failure: no API Key found", "denied: 401"),
     ],
+    ids=["permissive, bad", "optional, none", "strict, good", "strict, none"],
 )
 def test_what_an_authentication_says(
     tmp_path: Path, mode: str, header: str, expected: str, last: str, capsys: pytest.CaptureFixture[str]
@@ -194,6 +195,31 @@ def test_no_value_of_the_request_is_shown(file: str, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert "caller   test (apiKey), alice (jwt)" in out
     assert HIDDEN not in out + err
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "last"),
+    [
+        ('{"amount": 5}', "application/json", "allowed"),
+        ('{"amount": 50}', "application/json", "denied: 403 authorization failed"),
+        (
+            '{"amount": 5}',
+            "text/plain",
+            "denied: 415 unsupported media type: the body is not application/json in UTF-8",
+        ),
+        (None, "application/json", "denied: 403 authorization failed"),
+    ],
+)
+def test_a_body_for_rules_that_read_it(
+    tmp_path: Path, body: str | None, kind: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--method", "POST", "--header", f"content-type: {kind}"]
+    if body is not None:
+        (tmp_path / "body.json").write_text(body)
+        options += ["--body", str(tmp_path / "body.json")]
+    path = write(tmp_path, ROUTE, authz("p", "infra Gateway gw", "json(request.body).amount < 10"))
+    assert main(["explain", path, *options]) == (0 if last == "allowed" else 1)
+    assert capsys.readouterr().out.splitlines()[-1] == last
 
 
 def test_a_long_expression_is_cut_and_a_terminal_obeys_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,6 +264,7 @@ def test_a_terminal_obeys_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture
             "--client: it is an IP address, or one with a port, such as 10.0.0.1:50000 or [::1]:50000",
             "--jwt: it is a JSON object",
         ]),
+        (["--body", "nowhere.json"], ["--body: cannot read nowhere.json (FileNotFoundError)"]),
         (["--gateway", "a/b"], ["gateway a/b: no HTTPRoute names it (infra/gw)"]),
     ],
 )  # fmt: skip
