@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 import agentgate
+import agentgate.manifests
 import agentgate.testing
 from agentgate import Edge, Principal, Reason, Record, Request, deny
 from agentgate.observe.access_log import fields
@@ -325,6 +326,7 @@ _ALIASES: Final = (
     ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
     ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
+    ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<factory>", "{}"),
     ("mappingproxy({})", "{}"),
 )
@@ -384,9 +386,9 @@ def test_every_public_name_has_a_heading_and_its_signature() -> None:
     assert shown >= set(agentgate.__all__) - without
 
 
-def table(page: str, column: str) -> list[list[str]]:
+def table(page: str, column: str, folder: str = "reference") -> list[list[str]]:
     """The cells of the table whose first column is headed `column`, code marks taken off."""
-    text = (DOCS / "reference" / page).read_text("utf-8")
+    text = (DOCS / folder / page).read_text("utf-8")
     found = re.search(rf"^\| {re.escape(column)} \|.*\n\|[-| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert found, f"{page} has no table of {column}"
     return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
@@ -404,6 +406,12 @@ def test_the_access_log_s_fields_in_their_order() -> None:
 def test_every_option_of_the_edge_and_every_reason() -> None:
     assert [row[0] for row in table("gate.md", "Option")] == [field.name for field in dataclasses.fields(Edge)]
     assert [row[0] for row in table("policies.md", "Reason")] == [f"{reason.value}" for reason in Reason]
+
+
+def test_rules_that_come_up_are_rules() -> None:
+    rules = {row[0]: row[1].replace("\\|", "|") for row in table("write-rules.md", "To", "how-to")}
+    assert len(rules) > 10
+    agentgate.CELRules(allow=rules)
 
 
 def refusals() -> Iterator[tuple[str, Request]]:
