@@ -323,6 +323,7 @@ _ALIASES: Final = (
     ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
     ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
+    ("<built-in function monotonic>", "time.monotonic"),
     ("<factory>", "{}"),
     ("mappingproxy({})", "{}"),
 )
