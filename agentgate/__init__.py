@@ -6,6 +6,7 @@ from .auth.jwt import ANY_AUDIENCE, JWTAuth
 from .auth.key_files import DirectoryKeys, FileKeys
 from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
 from .auth.location import BEARER, Cookie, Header, Query
+from .auth.remote_jwks import RemoteJWKS
 from .decision import Decision, Reason, Verdict, abstain, allow, deny
 from .edge import Edge
 from .errors import AgentgateError, ConfigurationError, UnknownScopeError
@@ -43,6 +44,7 @@ __all__ = [
     "new_key",
     "JWTAuth",
     "StaticJWKS",
+    "RemoteJWKS",
     "ANY_AUDIENCE",
     "BEARER",
     "Header",

@@ -13,6 +13,7 @@ from .auth.jwks import StaticJWKS
 from .auth.jwt import AnyAudience, JWTAuth
 from .auth.keys import Key, KeyStore
 from .auth.location import BEARER, Location
+from .auth.remote_jwks import RemoteJWKS
 from .edge import Edge
 from .gate import Gate
 from .observe.access_log import AccessLog, Format, Sink
@@ -49,7 +50,7 @@ class JWTMiddleware(Gate):
         *,
         issuer: str,
         audience: str | Collection[str] | AnyAudience,
-        jwks: StaticJWKS | Mapping[str, Any],
+        jwks: str | Mapping[str, Any] | StaticJWKS | RemoteJWKS | None = None,
         scopes: Collection[str] = (),
         required_claims: Collection[str] = (),
         max_lifetime: float | None = None,

@@ -22,11 +22,13 @@ from agentgate import (
     FileKeys,
     Gate,
     Header,
+    JWTAuth,
     Key,
     Observer,
     Query,
     Request,
     Secret,
+    StaticJWKS,
     StaticKeys,
     allow,
     hash_key,
@@ -35,13 +37,14 @@ from agentgate import (
 )
 from agentgate.auth import key_files
 from agentgate.auth.location import BEARER, Location
-from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
+from agentgate.testing import Exchange, Recorder, TokenIssuer, drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
 
 CANARY = "canary"  # part of every secret below, and of nothing else
 GOOD = "agk_canary_Zm9vYmFyYmF6cXV4MDEyMzQ1Njc4"
 BAD = "agk_canary_YmFkYmFkYmFkYmFkMDEyMzQ1Njc4"
+ISSUER, STRANGER = TokenIssuer(), TokenIssuer()
 
 
 RULES = CELRules(
@@ -107,6 +110,12 @@ async def failing(scope: Any, receive: Any, send: Any) -> None:
     raise ValueError(f"canary {message!r}")
 
 
+def bearer(issuer: TokenIssuer, headers: dict[str, Any] | None = None, **claims: Any) -> dict[str, Any]:
+    """A request with a token that says canary, good otherwise but for what is given."""
+    said = {"aud": "api", "sub": "alice", "email": "canary@example.com", "nested": {"canary": ["canary"]}, **claims}
+    return {"headers": {"authorization": f"Bearer {issuer.token(said, **(headers or {}))}"}}
+
+
 REQUESTS: dict[str, dict[str, Any]] = {
     "a good bearer key": {"headers": {"authorization": f"Bearer {GOOD}"}},
     "a bad bearer key": {"headers": {"authorization": f"Bearer {BAD}"}},
@@ -116,6 +125,19 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "no scheme": {"headers": {"authorization": GOOD}},
     "two keys": {"headers": [("authorization", f"Bearer {GOOD}"), ("authorization", f"Bearer {BAD}")]},
     "a token": {"headers": {"authorization": "Bearer canary.canary.canary"}},
+    "a good token": bearer(ISSUER),
+    "a token that somebody else signed": bearer(STRANGER, sub="canary"),
+    "a token of another issuer": bearer(ISSUER, iss="canary"),
+    "a token for somebody else": bearer(ISSUER, aud="canary"),
+    "a token with a wrong time": bearer(ISSUER, exp="canary"),
+    "a token with a wrong subject": bearer(ISSUER, sub=["canary"]),
+    "a token without the scope": bearer(ISSUER, scope="canary"),
+    "a token without subject": bearer(ISSUER, sub=None, client_id="canary"),
+    "a token of a wrong type": bearer(ISSUER, {"typ": "canary"}),
+    "a token with an unknown kid that is no name": bearer(ISSUER, {"kid": "canary canary"}),
+    "a token with a key in it": bearer(STRANGER, {"jwk": {"kty": "oct", "k": "canary"}, "jku": "https://canary"}),
+    "a token with crit": bearer(ISSUER, {"crit": ["canary"], "canary": 1}),
+    "a token that is cut off": {"headers": {"authorization": bearer(ISSUER)["headers"]["authorization"][:-1]}},
     "a key in a header": {"headers": {"x-api-key": GOOD}},
     "a bad key in a header": {"headers": {"x-api-key": BAD}},
     "a header with a control": {"headers": {"x-api-key": f"{BAD}\x00"}},
@@ -152,6 +174,15 @@ def gates(log: Callable[[str], object], recorder: Recorder) -> list[Gate]:
     built += [
         Gate(echo, authenticate=[APIKeyAuth(keys, location=location) for location in locations], observe=observe),
         Gate(echo, authenticate=[APIKeyAuth(BrokenKeys())], observe=observe),
+        *(
+            Gate(app, authenticate=[APIKeyAuth(keys), tokens], mode=mode, observe=observe)
+            for tokens in (
+                JWTAuth(issuer=ISSUER.issuer, audience="api", jwks=ISSUER.jwks),
+                JWTAuth(issuer=ISSUER.issuer, audience="api", jwks=ISSUER.jwks, scopes=["read"]),
+            )
+            for mode in ("strict", "permissive")
+            for app in (echo, failing)
+        ),
         Gate(echo, authorize=[Raises()], observe=observe),
         Gate(echo, authorize=[Raises("prepare")], observe=observe),
         Gate(echo, authorize=[shadow(Raises())], observe=observe),
@@ -163,6 +194,16 @@ def gates(log: Callable[[str], object], recorder: Recorder) -> list[Gate]:
 
 def shown(exchange: Exchange) -> str:
     return repr(exchange.messages)
+
+
+def parts_of_token(options: dict[str, Any]) -> list[str]:
+    """Header, payload and signature of a token, which do not say canary themselves."""
+    authorization = dict(options.get("headers", {})).get("authorization", "")
+    return [
+        part
+        for part in authorization.removeprefix("Bearer ").split(".")[:3]
+        if part.startswith("ey") or len(part) == 86
+    ]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -178,11 +219,14 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
         for scope in (http_scope(method, target, **options), websocket_scope(target, **options)):
             exchange = await drive(gate, scope, body=body, catch=True)
             assert CANARY not in shown(exchange), repr(gate)
+            assert not [part for part in parts_of_token(options) if part in shown(exchange)]
         assert CANARY not in repr(gate)
         request = Request(http_scope(method, target, **options))
         assert CANARY not in repr(gate.explain(request))
         assert CANARY not in repr([decision.verdicts for decision in gate.explain(request, every=True)])
     assert len(lines) == 2 * len(recorder.records) == 4 * len(built)
+    for part in parts_of_token(options):
+        assert part not in "".join(lines) + caplog.text + repr(recorder.records)
     for line in lines:
         assert CANARY not in line.replace("x-canary", "").replace("x_canary", "")
     assert CANARY not in caplog.text
@@ -201,6 +245,13 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
         Gate(authenticate=[APIKeyAuth({"alice": Secret(GOOD)})]),
         Secret(GOOD),
         [Secret(GOOD)],
+        StaticJWKS.hmac(Secret(GOOD)),
+        StaticJWKS.hmac(Secret(GOOD)).keys,
+        StaticJWKS.hmac(Secret(GOOD)).keys.find(None, "HS256"),
+        JWTAuth(issuer="i", audience="api", jwks=StaticJWKS.hmac(Secret(GOOD))),
+        JWTAuth(issuer=ISSUER.issuer, audience="api", jwks=ISSUER.jwks).check(
+            Request.http(**{"headers": bearer(ISSUER)["headers"]})
+        ),
         Request.http("GET", f"/?api_key={GOOD}", headers={"authorization": f"Bearer {GOOD}"}),
         Request.http(headers={"authorization": f"Bearer {GOOD}"}).headers,
         APIKeyAuth([GOOD]).check(Request.http(headers={"authorization": f"Bearer {GOOD}"})),
@@ -221,6 +272,13 @@ FAULTS: dict[str, Callable[[], object]] = {
     "a key beyond ASCII": lambda: StaticKeys([Secret("canary\xfc")]),
     "a key that is too long": lambda: StaticKeys(["canary" * 1000]),
     "the same key twice": lambda: StaticKeys({"alice": GOOD, "bob": GOOD}),
+    "a short secret": lambda: StaticJWKS.hmac(Secret("canary")),
+    "a private key in a set": lambda: StaticJWKS({"keys": [{**ISSUER.jwks["keys"][0], "d": "canary"}]}),
+    "a secret in a set": lambda: StaticJWKS({"keys": [{"kty": "oct", "alg": "HS256", "k": "canary", "kid": "canary"}]}),
+    "a secret among others": lambda: StaticJWKS({"keys": [*ISSUER.jwks["keys"], {"kty": "oct", "k": "canary"}]}),
+    "a broken set": lambda: StaticJWKS('{"keys": [{"kty": "oct", "k": "canary"'),
+    "a private key in PEM": lambda: StaticJWKS("-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----"),
+    "a password in a URL": lambda: JWTAuth(issuer="i", audience="a", jwks="https://user:canary@issuer.example/jwks"),
     "a hash that is none": lambda: StaticKeys({"alice": "sha256:canary"}),
     "no collection": lambda: StaticKeys(GOOD),
     "a key to hash": lambda: hash_key("canary canary"),

@@ -327,6 +327,7 @@ _ALIASES: Final = (
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
     ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
+    ("<built-in function monotonic>", "time.monotonic"),
     ("<factory>", "{}"),
     ("mappingproxy({})", "{}"),
 )

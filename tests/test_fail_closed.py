@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 import pytest
 
 import agentgate
@@ -21,6 +22,8 @@ from agentgate import (
     Authorizer,
     Decision,
     Gate,
+    JWTAuth,
+    RemoteJWKS,
     Request,
     all_of,
     allow,
@@ -30,7 +33,7 @@ from agentgate import (
     record_of,
     shadow,
 )
-from agentgate.testing import Recorder, http_scope, websocket_scope
+from agentgate.testing import Recorder, TokenIssuer, http_scope, websocket_scope
 
 # An error raised while Python closes a generator has nobody to go to: it is told as a warning, and decides nothing.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -39,6 +42,7 @@ PACKAGE = str(Path(agentgate.__file__).parent)
 KINDS = (Exception, TimeoutError, MemoryError, RecursionError, asyncio.CancelledError)
 ENOUGH = 500  # steps that were made to raise, in each of the sweeps: fewer would mean that the sweep has gone blind
 KEY, OTHER = new_key(), new_key()
+ISSUER, STRANGER = TokenIssuer(), TokenIssuer()
 
 
 class Rule(Authorizer):
@@ -65,7 +69,7 @@ class App:
         self.calls += 1
         record = record_of(scope)
         yes = {d.policy for d in record.trail if d.effect == "allow" and d.enforced} if record else set()
-        self.unfounded += not {"APIKeyAuth", "Rule"} <= yes
+        self.unfounded += not ("Rule" in yes and yes & {"APIKeyAuth", "JWTAuth"})
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -102,6 +106,43 @@ def nested(app: App) -> Gate:
     return Gate(rewriting, authenticate=[keys()])
 
 
+def token(issuer: TokenIssuer = ISSUER, **claims: Any) -> Callable[[], dict[str, Any]]:
+    """A request with a token; made anew each time, for the sweep takes longer than a token lives."""
+    return lambda: request(key=issuer.token({"sub": "alice", "aud": "api", **claims}))
+
+
+def tokens(app: App, **options: Any) -> Gate:
+    policy = JWTAuth(**{"issuer": ISSUER.issuer, "audience": "api", "jwks": ISSUER.jwks, "cache_size": 0, **options})
+    return Gate(app, authenticate=[policy], authorize=[Rule()], mode="optional")
+
+
+def published(app: App) -> Gate:
+    """Keys that have been fetched, and are not due: so that no request has to wait."""
+    store = RemoteJWKS(
+        "https://issuer.example/jwks",
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json=ISSUER.jwks)),
+        clock=lambda: 0.0,
+    )
+    asyncio.run(store.refresh(None))
+    return tokens(app, jwks=store, cache_size=10)
+
+
+def unpublished(app: App) -> Gate:
+    """Keys that nobody could fetch, and that it is too early to ask for again."""
+    store = RemoteJWKS(
+        "https://issuer.example/jwks",
+        transport=httpx.MockTransport(lambda _: httpx.Response(500)),
+        clock=lambda: 0.0,
+    )
+    asyncio.run(store.refresh(None))
+    return tokens(app, jwks=store)
+
+
+def two_kinds(app: App) -> Gate:
+    policy = JWTAuth(issuer=ISSUER.issuer, audience="api", jwks=ISSUER.jwks)
+    return Gate(app, authenticate=[keys(), policy], authorize=[Rule()], mode="optional")
+
+
 REFUSED: dict[str, tuple[Callable[[App], Gate], Callable[[], dict[str, Any]]]] = {
     "no key": (plain, lambda: request(key=None)),
     "a wrong key": (plain, lambda: request(key=new_key())),
@@ -114,6 +155,14 @@ REFUSED: dict[str, tuple[Callable[[App], Gate], Callable[[], dict[str, Any]]]] =
     "a wrong key in optional mode": (optional, lambda: request(key=new_key())),
     "nobody of any in optional mode": (optional, lambda: request(key=None)),
     "denied by an inner gate": (nested, lambda: request(key=OTHER)),
+    "a token that somebody else signed": (tokens, token(STRANGER)),
+    "a token that has expired": (published, token(exp=1_700_000_000)),
+    "a token for somebody else": (published, token(aud="other")),
+    "a token of another issuer": (published, token(iss="https://other.example")),
+    "a token that somebody else signed, beside keys": (two_kinds, token(STRANGER)),
+    "a token of somebody who may not": (published, token(sub="mallory")),
+    "a token without the scope": (lambda app: tokens(app, scopes=["a"]), token()),
+    "a token, and no keys": (unpublished, token()),
 }
 
 
@@ -206,8 +255,14 @@ def test_a_request_to_refuse_is_never_forwarded(name: str) -> None:
     assert sweep(*REFUSED[name], check) >= ENOUGH
 
 
-@pytest.mark.parametrize("build", [plain, optional, nested])
-def test_a_request_to_allow_is_forwarded_only_with_every_yes(build: Callable[[App], Gate]) -> None:
+@pytest.mark.parametrize(
+    ("build", "scope"),
+    [(plain, request), (optional, request), (nested, request), (tokens, token()), (published, token())],
+    ids=["plain", "optional", "nested", "tokens", "published"],
+)
+def test_a_request_to_allow_is_forwarded_only_with_every_yes(
+    build: Callable[[App], Gate], scope: Callable[[], dict[str, Any]]
+) -> None:
     """Whatever breaks, the app is called only when authenticator and authorizer have both said allow."""
     calls = 0
 
@@ -217,5 +272,5 @@ def test_a_request_to_allow_is_forwarded_only_with_every_yes(build: Callable[[Ap
         assert app.calls <= 1
         assert app.unfounded == 0, f"forwarded without a yes after {where}"
 
-    assert sweep(build, request, check) >= ENOUGH
+    assert sweep(build, scope, check) >= ENOUGH
     assert calls >= 2 * len(KINDS)  # the sweep does end with requests that pass

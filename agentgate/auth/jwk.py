@@ -73,6 +73,10 @@ class KeySet:
         self._by_algorithm = {alg: key for key in found for alg in key.algorithms if admitting[alg] == 1}
         self._nameless = found[0] if len(found) == 1 and found[0].kid is None else None
 
+    def knows(self, kid: str | None) -> bool:
+        """Whether there is a key for tokens with this `kid`. For those with none, other keys would be no help."""
+        return kid is None or kid in self._by_kid or self._nameless is not None
+
     def find(self, kid: str | None, alg: str) -> VerificationKey | None:
         """The key called `kid`. A token without one gets the only key for its algorithm; a set of one key that has no
         name itself (a PEM file) is asked about every token."""

@@ -21,6 +21,7 @@ from .base64url import decode
 from .jose import Compact, Header, TokenFault, find_key, invalid, malformed, read_header, split, verify
 from .jwks import StaticJWKS
 from .location import BEARER, Location
+from .remote_jwks import RemoteJWKS
 
 POLICY: Final = "JWTAuth"
 LEEWAY_SECONDS: Final = 60  # between our clock and the issuer's; as agentgateway has it
@@ -50,10 +51,10 @@ it here. It is a name, and not None, so that an unset variable never means it.""
 class JWTAuth(Authenticator):
     """Recognises callers by a token of `issuer`, for one of `audience`, at `location`.
 
-    `jwks`: the issuer's keys, as what `StaticJWKS` takes, or as a store. `scopes` that a
-    token must have (else 403), `required_claims` that it must name. `max_lifetime`: the most seconds from `iat` to
-    `exp`. `require_at_jwt`: only access tokens that say so (RFC 9068). `cache_size`: how many verified tokens are
-    kept for up to a minute; 0 turns that off.
+    `jwks`: the issuer's keys: their URL, a JWK Set, or a store; left out, the issuer's OpenID configuration says where
+    they are. `scopes` that a token must have (else 403), `required_claims` that it must name. `max_lifetime`: the most
+    seconds from `iat` to `exp`. `require_at_jwt`: only access tokens that say so (RFC 9068). `cache_size`: how many
+    verified tokens are kept for up to a minute; 0 turns that off.
 
     A missing token abstains; one of another issuer, or a bearer value that is no token, is left to others; a bad one
     is 401, with agentgateway's words and a challenge. Faults of configuration are one `ConfigurationError`.
@@ -66,7 +67,7 @@ class JWTAuth(Authenticator):
         *,
         issuer: str,
         audience: str | Collection[str] | AnyAudience,
-        jwks: StaticJWKS | Mapping[str, Any],
+        jwks: str | Mapping[str, Any] | StaticJWKS | RemoteJWKS | None = None,
         scopes: Collection[str] = (),
         required_claims: Collection[str] = (),
         max_lifetime: float | None = None,
@@ -87,11 +88,13 @@ class JWTAuth(Authenticator):
         if not isinstance(cache_size, int) or cache_size < 0:
             faults.append("cache_size is a number of tokens")
         try:
-            self.jwks = jwks if isinstance(jwks, StaticJWKS) else StaticJWKS(jwks)
+            self.jwks = _store(jwks, issuer)
         except ConfigurationError as exc:
             faults += [f"jwks: {fault}" for fault in exc.faults]
         if faults:
             raise ConfigurationError(f"JWTAuth: {fault}" for fault in faults)
+        if type(self).prepare is JWTAuth.prepare:  # a subclass's own is always called
+            self.prepares = self.jwks.refreshes
         self.issuer = issuer
         self.location = location
         self._audiences = audiences
@@ -114,6 +117,23 @@ class JWTAuth(Authenticator):
             headers=challenge(error="insufficient_scope", scope=" ".join(self._scopes)),
         )
 
+    async def prepare(self, request: Request) -> None:
+        found = self.location.find(request)
+        if not isinstance(self.jwks, RemoteJWKS) or len(found) != 1:
+            return
+        header = self._headers.get(found[0].partition(b".")[0])
+        if header is not None and self.jwks.settled(header.kid):
+            return  # as nearly always: a key that has been used before
+        parts = split(found[0])
+        if parts is None:
+            return
+        try:
+            header, claims = self._read(parts)
+        except TokenFault:
+            return  # which `check` will tell
+        if claims["iss"] == self.issuer:
+            await self.jwks.refresh(header.kid)
+
     def check(self, request: Request) -> Decision:
         found = self.location.find(request)
         if not found:
@@ -124,7 +144,7 @@ class JWTAuth(Authenticator):
         keys, now = self.jwks.keys, request.now
         digest = sha256(token).digest() if self._cache_size else b""
         known = self._verified.pop(digest, None)
-        if known is not None and known[0] == keys.generation and known[1] <= now < known[2]:
+        if known is not None and keys is not None and known[0] == keys.generation and known[1] <= now < known[2]:
             self._verified[digest] = known  # the last one used is the last to go
             return known[3]
         try:
@@ -133,12 +153,11 @@ class JWTAuth(Authenticator):
                 if self.location == BEARER:
                     return self._no_token
                 raise malformed("not three parts of base64url, or too long")
-            header = self._headers.get(parts.header) or read_header(parts.header)
-            claims = _read_claims(parts)
-            if "iss" not in claims:
-                raise invalid('MissingRequiredClaim("iss")')
+            header, claims = self._read(parts)
             if claims["iss"] != self.issuer:
                 return self._foreign
+            if keys is None:
+                return _NO_KEYS
             verify(parts, header, find_key(header, keys))
             if len(self._headers) >= _MAX_HEADERS:
                 self._headers.clear()
@@ -154,6 +173,14 @@ class JWTAuth(Authenticator):
             if len(self._verified) > self._cache_size:
                 self._verified.popitem(last=False)
         return answer
+
+    def _read(self, parts: Compact) -> tuple[Header, dict[str, Any]]:
+        """Header and claims, neither of them verified, but for `iss` being there."""
+        header = self._headers.get(parts.header) or read_header(parts.header)
+        claims = _read_claims(parts.payload)
+        if "iss" not in claims:
+            raise invalid('MissingRequiredClaim("iss")')
+        return header, claims
 
     def _check_claims(self, header: Header, claims: Mapping[str, Any], now: float) -> float:
         """Whether a token with a good signature is for us and for now; until when that need not be asked again."""
@@ -192,6 +219,14 @@ def challenge(**parameters: str) -> RawHeaders:
 
 
 _INVALID: Final = challenge(error="invalid_token")
+# The token may be good, and the caller should keep it: it is us who cannot tell.
+_NO_KEYS: Final = deny(
+    _FAILURE + "the keys of the issuer are not available",
+    status=503,
+    code="keys_unavailable",
+    reason=Reason.JWT_AUTH,
+    policy=POLICY,
+)
 
 
 def _left_to_others(error: str) -> Decision:
@@ -217,6 +252,18 @@ def _refused(fault: TokenFault) -> Decision:
     )
 
 
+def _store(jwks: object, issuer: str) -> StaticJWKS | RemoteJWKS:
+    if isinstance(jwks, StaticJWKS | RemoteJWKS):
+        return jwks
+    if isinstance(jwks, str):
+        return RemoteJWKS(jwks)
+    if jwks is None:
+        return RemoteJWKS.discover(issuer)
+    if isinstance(jwks, Mapping):
+        return StaticJWKS(jwks)
+    raise ConfigurationError(f"a URL, a JWK Set, a StaticJWKS or a RemoteJWKS is expected, not {type(jwks).__name__}")
+
+
 def _audiences(audience: object, faults: list[str]) -> frozenset[str] | None:
     if isinstance(audience, AnyAudience):
         return None
@@ -236,9 +283,9 @@ def _names(option: str, names: Collection[str], faults: list[str]) -> tuple[str,
 # -- what a token says -----------------------------------------------------------------------------------------------
 
 
-def _read_claims(parts: Compact) -> dict[str, Any]:
+def _read_claims(payload: bytes) -> dict[str, Any]:
     try:
-        claims = strict_json.loads(decode(parts.payload))
+        claims = strict_json.loads(decode(payload))
     except ValueError:
         raise invalid("InvalidToken", "the payload is not JSON in base64url") from None
     if not isinstance(claims, dict):
