@@ -182,7 +182,7 @@ def _public(jwk: Mapping[str, Any]) -> dict[str, Verify]:
         _bytes(jwk, name)
     material = {name: jwk[name] for name in ("kty", "crv", *parts) if name in jwk}  # and nothing else, not even `d`
     try:
-        key = _pyjwt()[alg].from_jwk(material)
+        key = pyjwt_algorithms()[alg].from_jwk(material)
     except Exception as exc:  # cryptography and PyJWT have several: not on the curve, too short, ...
         raise _Unfit(f"not a valid key ({type(exc).__name__})") from None
     return _algorithms_of(key)
@@ -229,7 +229,7 @@ def _secret(secret: bytes, alg: str | None) -> dict[str, Verify]:
 
 
 def _verifier(alg: str, key: Any) -> Verify:
-    verify = _pyjwt()[alg].verify
+    verify = pyjwt_algorithms()[alg].verify
     return lambda message, signature: verify(message, key, signature)
 
 
@@ -244,7 +244,8 @@ def _bytes(jwk: Mapping[str, Any], name: str) -> bytes:
 
 
 @cache
-def _pyjwt() -> Mapping[str, Any]:
+def pyjwt_algorithms() -> Mapping[str, Any]:
+    """PyJWT's algorithms by name; of use only with the names that a key of ours has."""
     from jwt.algorithms import get_default_algorithms  # it loads cryptography: only where a token can come
 
     return get_default_algorithms()

@@ -21,7 +21,7 @@ import httpx
 
 from .. import strict_json
 from ..errors import ConfigurationError, describe
-from .jwk import KeySet, read_set
+from .jwk import KeySet, pyjwt_algorithms, read_set
 from .jwks import MAX_DOCUMENT_BYTES
 
 FETCH_SECONDS: Final = 5.0  # for one document, from the first byte sent to the last one read
@@ -58,6 +58,7 @@ class RemoteJWKS:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url: Final = _checked(url)
+        pyjwt_algorithms()  # loaded now, rather than while the first requests wait
         self.issuer: str | None = None
         self.keys: KeySet | None = None
         """The keys as last fetched; None before that, and when they have become too old."""
