@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import jwt
 import pytest
 
 from agentgate import Gate, authorizer, deny
-from agentgate.testing import Recorder, Request, drive, http_scope, websocket_scope
+from agentgate.testing import Recorder, Request, TokenIssuer, drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +164,21 @@ async def test_lifespan() -> None:
 
     exchange = await drive(app, {"type": "lifespan"})
     assert [m["type"] for m in exchange.messages] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS384", "ES256", "ES512", "EdDSA", "HS384"])
+def test_a_token_issuer_issues_what_it_says(algorithm: str) -> None:
+    """Its key set verifies its tokens, which say what they were given and what they must; None leaves out."""
+    issuer = TokenIssuer("https://a.example", algorithm=algorithm, kid="k")
+    (jwk,) = issuer.jwks["keys"]
+    assert (jwk["alg"], jwk["kid"]) == (algorithm, "k")
+    assert "d" not in jwk
+    token = issuer.token({"aud": "api", "iat": None}, typ="at+jwt")
+    assert jwt.get_unverified_header(token) == {"alg": algorithm, "kid": "k", "typ": "at+jwt"}
+    claims = jwt.decode(token, jwt.PyJWK(jwk), audience="api")
+    assert {*claims} == {"iss", "exp", "aud"}
+    assert claims["iss"] == "https://a.example"
+    nameless = TokenIssuer(kid=None)
+    assert "kid" not in nameless.jwks["keys"][0]
+    assert "kid" not in jwt.get_unverified_header(nameless.token())
+    assert repr(issuer) == f"TokenIssuer('https://a.example', algorithm='{algorithm}', kid='k')"

@@ -28,7 +28,7 @@ class StaticJWKS:
 
     def __init__(self, keys: Mapping[str, Any] | str) -> None:
         if isinstance(keys, str):
-            found = read_pem(keys) if keys.lstrip().startswith("-----BEGIN") else _from_json(keys.encode())
+            found = read_pem(keys) if keys.lstrip().startswith("-----BEGIN") else _from_json(keys)
         else:
             found = read_set(keys, secrets=True)
         self.keys: KeySet = _usable(found)
@@ -56,9 +56,9 @@ class StaticJWKS:
         return f"StaticJWKS({self.keys.size} keys)"
 
 
-def _from_json(data: bytes) -> KeySet:
+def _from_json(text: str) -> KeySet:
     try:
-        document = strict_json.loads(data)
+        document = strict_json.loads(text.encode("utf-8", "surrogatepass"))  # which the reader then refuses
     except strict_json.StrictJSONError as exc:
         raise ConfigurationError(f"a JWK Set is JSON: {exc}") from None
     return read_set(document, secrets=True)

@@ -83,7 +83,7 @@ class JWTAuth(Authenticator):
         if not all(map(_SCOPE, self._scopes)):
             faults.append("a scope is visible ASCII without blanks, quotes and backslashes")
         self._required_claims = _names("required_claims", required_claims, faults)
-        if max_lifetime is not None and not max_lifetime > 0:
+        if max_lifetime is not None and not (isinstance(max_lifetime, int | float) and max_lifetime > 0):
             faults.append("max_lifetime is a number of seconds")
         if not isinstance(cache_size, int) or cache_size < 0:
             faults.append("cache_size is a number of tokens")

@@ -166,7 +166,6 @@ class RemoteJWKS:
         for fault in keys.skipped:
             _logger.warning("%r: a key is left out: %s", self, fault)
         _logger.log(logging.INFO if keys.size else logging.ERROR, "%r: %d usable keys", self, keys.size)
-        self._absent.clear()
         self._document = digest
         self.keys = keys  # all of them at once: a request goes on with those that it began with
 

@@ -14,7 +14,7 @@ from jwt.utils import to_base64url_uint
 
 from agentgate import ConfigurationError, JWTAuth, Request, Secret, StaticJWKS
 from agentgate.auth import jwks
-from agentgate.auth.jwk import _ROCA_PRIMES, MAX_KEYS, KeySet, read_set
+from agentgate.auth.jwk import _ROCA_PRIMES, MAX_KEYS, KeySet, _check_rsa, _Unfit, read_set
 from agentgate.testing import TokenIssuer
 
 ALGORITHMS: Final = get_default_algorithms()
@@ -140,6 +140,14 @@ def test_keys_of_a_faulty_library_are_left_out() -> None:
     assert "CVE-2017-15361" in keys.skipped[0]
 
 
+@pytest.mark.parametrize(("n", "e"), [(N, 1), (N, 2), (N, 65536), (N, 2**32 + 1), (N - 1, 65537), (N >> 1, 65537)])
+def test_rsa_numbers_are_looked_at_here_too(n: int, e: int) -> None:
+    """And not left to the library that loads them."""
+    _check_rsa(N, 3)
+    with pytest.raises(_Unfit):
+        _check_rsa(n, e)
+
+
 SECRET: Final = {"kty": "oct", "alg": "HS256", "k": "A" * 43, "kid": "h"}
 
 REFUSED_SETS: Final[dict[str, tuple[Any, str]]] = {
@@ -247,6 +255,7 @@ def test_keys_given_in_code_in_every_form(form: str, tmp_path: Path) -> None:
         ("{", "a JWK Set is JSON: not valid JSON"),
         ('{"keys": [], "keys": []}', "a JWK Set is JSON: a member is given twice"),
         ('{"keys": []}', "no usable key"),
+        ('{"keys": "\ud800"}', "a JWK Set is JSON: not UTF-8"),
         ("-----BEGIN PUBLIC KEY-----", "one PUBLIC KEY"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not a public key in PEM"),
         (pem(EC) + pem(EC), "one PUBLIC KEY"),
@@ -263,7 +272,9 @@ def test_faults_of_keys_given_in_code(text: str, fault: str, tmp_path: Path) -> 
     """Each is told when the app is built; from a file, with its path."""
     with pytest.raises(ConfigurationError, match=fault):
         StaticJWKS(text)
-    (tmp_path / "keys").write_text(text)
+    (tmp_path / "keys").write_bytes(text.encode("utf-8", "replace"))
+    if "\ud800" in text:
+        return  # no file has that
     with pytest.raises(ConfigurationError, match=fault) as caught:
         StaticJWKS.file(tmp_path / "keys")
     assert all(line.startswith(str(tmp_path / "keys")) for line in caught.value.faults)

@@ -9,6 +9,7 @@ from agentgate import (
     ANY_AUDIENCE,
     APIKeyAuth,
     Authenticator,
+    CELRules,
     ConfigurationError,
     Cookie,
     Gate,
@@ -112,6 +113,14 @@ async def test_agentgateways_words(text: str, message: str | None) -> None:
     exchange = await drive(gate, asked(text))
     assert (exchange.status, exchange.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
     assert recorder.last.reason == "JwtAuth"
+
+
+def test_a_kid_has_256_characters() -> None:
+    """Where a key without a name is asked about every token, too."""
+    nameless = TokenIssuer(kid=None)
+    policy = auth(jwks=nameless.jwks)
+    assert check(token(nameless, headers={"kid": "k" * 256}), policy).effect == "allow"
+    assert check(token(nameless, headers={"kid": "k" * 257}), policy).message == MALFORMED
 
 
 def test_a_token_without_kid_where_two_keys_could_be_meant() -> None:
@@ -399,6 +408,7 @@ def test_audiences(audience: Any, aud: Any, accepted: bool) -> None:
         ({"required_claims": "email"}, ["JWTAuth: required_claims is a collection"]),
         ({"max_lifetime": 0}, ["JWTAuth: max_lifetime is"]),
         ({"max_lifetime": -1}, ["JWTAuth: max_lifetime is"]),
+        ({"max_lifetime": "300"}, ["JWTAuth: max_lifetime is"]),
         ({"max_lifetime": float("nan")}, ["JWTAuth: max_lifetime is"]),
         ({"cache_size": -1}, ["JWTAuth: cache_size is"]),
         ({"cache_size": None}, ["JWTAuth: cache_size is"]),
@@ -501,6 +511,21 @@ def test_nobody_can_change_the_claims_of_the_next_request() -> None:
         principal.attributes["roles"].append("admin")
 
 
+@pytest.mark.parametrize(
+    ("rule", "effect"),
+    [
+        ('"dev" in jwt.roles && jwt.nested.a[0].b == 1 && jwt.iss == "https://issuer.example"', "allow"),
+        ('"admin" in jwt.roles', "deny"),
+        ("jwt.roles[0] == jwt.sub", "deny"),
+    ],
+)
+def test_rules_read_the_claims(rule: str, effect: str) -> None:
+    """`jwt` in an expression is the claims, lists and objects in them and all."""
+    gate = Gate(authenticate=[auth()], authorize=[CELRules(allow=[rule])])
+    text = token(roles=["dev"], nested={"a": [{"b": 1}]})
+    assert gate.explain(asked(text))[-1].effect == effect
+
+
 def test_reprs_say_what_and_no_more() -> None:
     assert repr(auth()) == (
         "JWTAuth(issuer='https://issuer.example', jwks=StaticJWKS(1 keys), "
@@ -535,7 +560,7 @@ def test_the_clock_is_the_requests_remembered_or_not(cache_size: int) -> None:
     policy = auth(cache_size=cache_size)
     text = token(iat=int(NOW), nbf=int(NOW), exp=int(NOW) + 10)
     good = range(-LEEWAY_SECONDS, 10 + LEEWAY_SECONDS)
-    for second in (0, 5, -60, 69, -61, 70, 0, 71, 69, -500, 5000, 5):
+    for second in (0, 5, -60, 69, -61, 70, 0, 71, 69, 70, 69, -500, 5000, 5):
         assert check(text, policy, NOW + second).effect == ("allow" if second in good else "deny"), second
 
 

@@ -468,9 +468,26 @@ async def test_after_an_outage_that_nobody_saw_one_request_waits() -> None:
     assert (await ask(policy)).effect == "allow"
     provider.clock.now += COOL_DOWN_SECONDS
     provider.open.clear()
-    assert (await ask(policy)).effect == "allow"  # though a fetch hangs
+    second = asyncio.create_task(ask(policy))
+    await settle()
+    assert second.done()  # though a fetch hangs
+    assert second.result().effect == "allow"
     provider.open.set()
     await settle()
+
+
+async def test_an_outage_that_is_over_is_forgotten() -> None:
+    """After it, keys past their age are asked for first again, and pauses begin anew."""
+    provider = Provider(ISSUER)
+    policy = provider.policy()
+    provider.broken = down
+    await ask(policy)
+    provider.broken = None
+    provider.clock.now += 2
+    assert (await ask(policy)).effect == "allow"
+    provider.issuers = (SECOND,)
+    provider.clock.now += DEFAULT_MAX_AGE
+    assert (await ask(policy)).effect == "deny"
 
 
 async def test_a_provider_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,6 +614,37 @@ def test_every_event_loop_can_use_the_same_store() -> None:
     provider.clock.now += DEFAULT_MAX_AGE
     assert run(used) == "allow"
     assert len(provider.asked) == 3
+
+
+def test_a_loop_that_stands_still_does_not_hold_up_another() -> None:
+    """Its fetch is nobody else's: another loop makes one of its own."""
+    provider = Provider(ISSUER)
+    policy = provider.policy()
+
+    async def left_hanging() -> asyncio.Task[Any]:
+        provider.open = asyncio.Event()
+        task = asyncio.create_task(ask(policy))
+        await settle()
+        assert provider.asked == [URL]
+        return task
+
+    async def used() -> Any:
+        provider.open = asyncio.Event()
+        provider.open.set()
+        return (await ask(policy)).effect
+
+    async def ended(task: asyncio.Task[Any]) -> None:
+        for pending in asyncio.all_tasks() - {asyncio.current_task()}:
+            pending.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    first = asyncio.new_event_loop()
+    try:
+        task = first.run_until_complete(left_hanging())
+        assert run(used) == "allow"
+        first.run_until_complete(ended(task))
+    finally:
+        first.close()
 
 
 async def test_no_task_is_left() -> None:
