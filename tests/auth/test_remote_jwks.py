@@ -5,11 +5,14 @@ import asyncio
 import gc
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentgate import ConfigurationError, Gate, JWTAuth, RemoteJWKS, Request
 from agentgate.auth import remote_jwks
@@ -708,6 +711,67 @@ async def test_a_subclass_is_prepared() -> None:
 
 async def _unreachable(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError
+
+
+# -- whatever happens ------------------------------------------------------------------------------------------------
+
+ISSUERS: Final = [TokenIssuer(kid=kid) for kid in ("a", "b", "a")]  # two of them share a name
+STEPS: Final = st.one_of(
+    st.tuples(st.just("ask"), st.integers(0, 2)),
+    st.tuples(st.just("publish"), st.sets(st.integers(0, 2), max_size=2)),
+    st.tuples(st.just("break"), st.booleans()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 20, COOL_DOWN_SECONDS, 100, DEFAULT_MAX_AGE, 2000, STALE_SECONDS])),
+    st.tuples(st.just("strangers"), st.integers(1, 20)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(STEPS, max_size=40))
+def test_whatever_happens(steps: list[tuple[str, Any]]) -> None:
+    """Keys come and go, the provider breaks and mends, strangers ask: a token is accepted only while its key counts,
+    and the provider is never asked more often than it should be."""
+    logging.getLogger("agentgate.jwks").disabled = True
+    try:
+        asyncio.run(_history(steps))
+    finally:
+        logging.getLogger("agentgate.jwks").disabled = False
+
+
+async def _history(steps: list[tuple[str, Any]]) -> None:
+    provider = Provider()
+    policy = provider.policy()
+    texts = [token(issuer) for issuer in ISSUERS]
+    brought = dict.fromkeys(range(3), -math.inf)  # when a fetch last brought each key
+    published: set[int] = set()
+    last_asked = -math.inf
+    failing = False  # no fetch was good since the last one that was not
+    for step, argument in steps:
+        now, before, had_keys = provider.clock.now, len(provider.asked), policy.jwks.keys is not None
+        answers: list[Any] = []
+        if step == "wait":
+            provider.clock.now += argument
+        elif step == "break":
+            provider.broken = down if argument else None
+        elif step == "publish":
+            published = argument
+            provider.issuers = tuple(ISSUERS[n] for n in sorted(published))
+        elif step == "strangers":
+            answers = await asyncio.gather(*(ask(policy, token(kid=f"{now}-{k}")) for k in range(argument)))
+            assert not [answer for answer in answers if answer.effect == "allow"]
+        else:
+            answers = [await ask(policy, texts[argument])]
+        await settle()
+        if len(provider.asked) > before:
+            assert len(provider.asked) == before + 1  # however many there were
+            assert now >= last_asked + (COOL_DOWN_SECONDS if had_keys else 2)
+            last_asked, failing = now, provider.broken is not None
+            if not failing:
+                brought.update(dict.fromkeys(published, now))
+        if step == "ask" and answers[0].effect == "allow":
+            grace = STALE_SECONDS if failing else 0
+            assert now < brought[argument] + DEFAULT_MAX_AGE + grace
+        if step == "ask" and not had_keys and brought[argument] == now and published == {argument}:
+            assert answers[0].effect == "allow"
 
 
 # -- discovery -------------------------------------------------------------------------------------------------------
