@@ -382,6 +382,13 @@ def test_the_key_of_another_issuer_is_no_key() -> None:
     assert is_accepted(sign(header, {**CLAIMS, "iss": "https://other.example/"}, key=OTHER), theirs)
 
 
+def test_null_is_no_claim() -> None:
+    """A claim that is required is there, and says something."""
+    policy = JWTAuth(issuer=ISSUER, audience="api", jwks=JWKS, required_claims=["email"])
+    assert is_accepted(saying(email="a@example.com"), policy)
+    assert not is_accepted(saying(email=None), policy)
+
+
 # -- properties ------------------------------------------------------------------------------------------------------
 
 GOOD: Final = sign()
