@@ -10,8 +10,8 @@ without bound, or reach Python. cel-python is imported when the first expression
 from agentgate.cel.errors import CELError, CheckError, CompileError, EvaluationError, ParseError, Problem, Unknown
 from agentgate.cel.expression import Expression, Step, compile
 from agentgate.cel.time import Duration, Timestamp
-from agentgate.cel.types import Struct, Type, TypeLike
-from agentgate.cel.values import UNKNOWN, Optional, UInt, to_cel
+from agentgate.cel.types import Struct, Type, TypeLike, closed_map
+from agentgate.cel.values import UNKNOWN, Fault, Missing, Optional, Repeated, UInt, to_cel
 
 __all__ = [
     "UNKNOWN",
@@ -21,9 +21,12 @@ __all__ = [
     "Duration",
     "EvaluationError",
     "Expression",
+    "Fault",
+    "Missing",
     "Optional",
     "ParseError",
     "Problem",
+    "Repeated",
     "Step",
     "Struct",
     "Timestamp",
@@ -31,6 +34,7 @@ __all__ = [
     "TypeLike",
     "UInt",
     "Unknown",
+    "closed_map",
     "compile",
     "to_cel",
 ]

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agentgate.cel.cost import element_cost
 from agentgate.cel.emit import Emitter
 from agentgate.cel.tree import Bind, Call, Fallback, Loop, Node
 
@@ -88,12 +89,14 @@ class Blocks(Emitter):
 
     def loop(self, node: Loop) -> ast.expr:
         """A `for` over a list that was made before; its budget is paid before the first round."""
-        self.loops = True
+        self.budget = True
         over = self.expression(node.range)
         result, sequence, hidden = self.local(), self.local(), self.local()
         variables = [self.local() for _ in node.variables]
         target, source = _TARGETS.get(node.kind) or _TARGETS[str(len(variables))]
-        self.emit(f"s = {source}\nn -= len(s)\nif n < 0: over_budget()", node, s=sequence, x=over, t=self.local())
+        price = self.constant(element_cost(node.guard, node.body), node)
+        text = f"s = {source}\nn -= len(s) * p\nif n < 0: over_budget()"
+        self.emit(text, node, s=sequence, x=over, t=self.local(), p=price)
         (loop,) = self.statement(
             f"for {target} in s:\n pass", node, s=sequence, h=hidden, a=variables[0], b=variables[-1]
         )

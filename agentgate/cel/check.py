@@ -9,13 +9,14 @@ are refused here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from agentgate.cel import macros
 from agentgate.cel.errors import Problem, problem
 from agentgate.cel.functions import Function
+from agentgate.cel.library import REFUSED
 from agentgate.cel.library.regex import searcher
 from agentgate.cel.tree import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select, walk
 from agentgate.cel.types import (
@@ -28,6 +29,7 @@ from agentgate.cel.types import (
     STRING,
     TYPE_NAMES,
     UINT,
+    ClosedMap,
     Struct,
     Substitution,
     Type,
@@ -51,6 +53,8 @@ class Environment:
     variables: Mapping[str, Type] | None = None
     container: str = ""
     strict: bool = True
+    reasons: Mapping[str, str] = field(default_factory=dict)  # why names and fields that look like ours cannot be had
+    readers: Mapping[str, Callable[..., Any]] | None = None  # how declared paths are read, instead of `[name]`
 
     def candidates(self, name: str, root: bool = False) -> Iterator[str]:
         """The names that `name` may stand for, inside the container: the innermost first."""
@@ -149,7 +153,9 @@ class _Checker:
             node.ref, found = declared
             return found
         node.ref = node.name
-        if self.environment.variables is not None:
+        if node.name in self.environment.reasons:
+            self.fault_at(node, f"{node.name} {self.environment.reasons[node.name]}")
+        elif self.environment.variables is not None:
             known = [*self.environment.variables, *self.scope]
             self.fault_at(node, f"undeclared name {node.name!r}{_suggest(node.name, known)}")
         return DYN
@@ -169,11 +175,15 @@ class _Checker:
         return optional_of(found) if node.optional or inner is not operand else found
 
     def _field(self, node: Select, operand: Type) -> Type:
-        if isinstance(operand, Struct):
+        if isinstance(operand, Struct | ClosedMap):
             if node.field in operand.fields:
                 return operand.fields[node.field]
+            name = operand.name if isinstance(operand, Struct) else operand.label
+            reason = self.environment.reasons.get(f"{name}.{node.field}")
+            if reason is not None:
+                return self.fault_at(node, f"{name}.{node.field} {reason}")
             return self.fault_at(
-                node, f"undefined field {node.field!r} in {operand.name!r}{_suggest(node.field, operand.fields)}"
+                node, f"undefined field {node.field!r} in {name!r}{_suggest(node.field, operand.fields)}"
             )
         if operand.name == "map" and self.types.assignable(STRING, operand.params[0]):
             return operand.params[1]
@@ -189,6 +199,9 @@ class _Checker:
             return special(self, node)
         function, name = self._function(node)
         given = [self.visit(argument) for argument in ([node.target] if node.target else []) + node.args]
+        reason = REFUSED.get(f"<>.{name}" if node.target is not None else name)
+        if reason is not None and not (function and function.select(node.target is not None, len(given))):
+            return self.fault_at(node, f"{name}() {reason}")
         if function is None:
             if name in macros.NAMES:
                 return self.fault_at(node, f"the macro {name!r} takes other arguments")

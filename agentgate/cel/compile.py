@@ -14,14 +14,16 @@ never written twice.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from agentgate.cel.blocks import Blocks
+from agentgate.cel.check import Environment
+from agentgate.cel.cost import FREE, SLOW, free_search
 from agentgate.cel.emit import Program, at
 from agentgate.cel.functions import Function
 from agentgate.cel.library import FUNCTIONS
-from agentgate.cel.tree import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select
+from agentgate.cel.tree import Bind, Call, Fallback, ListNode, Literal, Loop, MapNode, Name, Node, Select, path_of
 from agentgate.cel.types import BOOL, Struct, Type
 from agentgate.cel.values import UInt
 
@@ -31,7 +33,12 @@ _ORDERS = {
     "_>_": (">", "_greater"),
     "_>=_": (">=", "_greater_equal"),
 }
-_TESTS = {"startsWith": "{t}.startswith({x})", "endsWith": "{t}.endswith({x})", "contains": "{x} in {t}"}
+_TESTS = {"startsWith": "t.startswith(y)", "endsWith": "t.endswith(y)", "contains": "y in t"}
+# Types of which a value is read as it is.
+_SHORT = frozenset({"bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration"})
+# What does not look at all of its arguments, though they may be long.
+_QUICK = frozenset({"dyn", "type", "size", "optional.of", "or", "orValue", "fail"})
+_LONG = frozenset({"string", "bytes", "list", "map", "dyn", "param"})
 # CPython allows 20 nested blocks in one function; past this many, the rest goes into a function of its own.
 _MAX_BLOCKS = 12
 
@@ -39,9 +46,10 @@ _MAX_BLOCKS = 12
 class Generator(Blocks):
     """Writes the function of one tree."""
 
-    def __init__(self, functions: Mapping[str, Function]) -> None:
+    def __init__(self, environment: Environment) -> None:
         super().__init__()
-        self.functions = functions
+        self.functions = environment.functions
+        self.readers = environment.readers
 
     def program(self, root: Node, source: str) -> Program:
         """The compiled function: takes a mapping of variables, gives the value, raises EvaluationError or Unknown."""
@@ -61,7 +69,7 @@ class Generator(Blocks):
         (function,) = self.statement("def f():\n pass", node)
         assert isinstance(function, ast.FunctionDef)
         function.name = name.id
-        function.body = [*(self.statement("nonlocal n", node) if self.loops else []), *body]
+        function.body = [*(self.statement("nonlocal n", node) if self.budget else []), *body]
         self.body.append(function)
         return self.python("f()", node, f=name)
 
@@ -79,11 +87,16 @@ class Generator(Blocks):
     def reference(self, node: Node, ref: str | Type) -> ast.expr:
         if isinstance(ref, Type):
             return self.constant(ref, node)
+        if self.readers is not None:
+            return self.python("g(A)", node, g=self.constant(self.readers[ref], node))
         return self.python("A[k]", node, k=self.constant(ref, node))
 
     def select(self, node: Select) -> ast.expr:
         if node.ref is not None:
             return self.reference(node, node.ref)
+        read = self.read(node) if self.readers else None
+        if read is not None:
+            return read
         operand = self.expression(node.operand)
         key = self.constant(node.field, node)
         optional = node.optional or node.operand.type.name == "optional_type"
@@ -106,6 +119,29 @@ class Generator(Blocks):
             ast.Name(t.id, ast.Load(), **at(self.line(node))), node.field, ast.Load(), **at(self.line(node))
         )
         return self.python("t[k] if (t := x).__class__ is dict else a", node, x=operand, k=key, t=t, a=attribute)
+
+    def read(self, node: Select) -> ast.expr | None:
+        """A path, or a key of one, that has a reader of its own."""
+        assert self.readers is not None
+        given = "A"
+        path = path_of(node)
+        reader = self.readers.get(path) if path is not None else None
+        if reader is None:
+            reader = self.readers.get(f"{path_of(node.operand)}[]")
+            if reader is None:
+                return None
+            given = "A, k"
+        g, k, p = self.constant(reader, node), self.constant(node.field, node), self.constant(path, node)
+        if node.test:
+            return self.python(f"has_read(p, g, {given})", node, known=True, g=g, k=k, p=p)
+        if node.optional:
+            return self.python(f"get_read(p, g, {given})", node, g=g, k=k, p=p)
+        if node.type.name in _SHORT:
+            return self.python(f"g({given})", node, g=g, k=k)
+        # What a client sends is converted when it is read, every time.
+        self.budget = True
+        paid = f"(t := g({given})).__class__ is str or t.__class__ is int or (n := n - weigh(t)) >= 0"
+        return self.python(f"t if {paid} else over_budget()", node, g=g, k=k, t=self.local())
 
     def list_literal(self, node: ListNode) -> ast.expr:
         if not node.optional:
@@ -139,13 +175,13 @@ class Generator(Blocks):
         first = arguments[0] if arguments else None
         t = self.local()
         if node.folded is not None and first is not None:
-            search = self.constant(node.folded, node)
-            return self.python(
-                "s(t) if (t := x).__class__ is str else no_overload(t)", node, known=True, s=search, t=t, x=first
-            )
+            return self.search(node, first)
         if node.function in _TESTS and member and _is_text(node.args[0]):
-            test = _TESTS[node.function].format(t="t", x="y")
-            text = f"{test} if (t := x).__class__ is str else f(t, y)"
+            text = f"{_TESTS[node.function]} if (t := x).__class__ is str else f(t, y)"
+            if node.function == "contains":
+                self.budget = True
+                short = f"len(t) < {FREE} or (n := n - len(t) // {FREE}) >= 0"
+                text = f"f(t, y) if (t := x).__class__ is not str else y in t if {short} else over_budget()"
             assert first is not None
             return self.python(text, node, known=True, f=call, t=t, x=first, y=arguments[1])
         if node.function == "size" and first is not None:
@@ -154,10 +190,58 @@ class Generator(Blocks):
         known = function is FUNCTIONS.get(node.function) and all(
             overload.result == BOOL for overload in function.overloads
         )
-        found = self.python("f()", node, known=known, f=call)
-        assert isinstance(found, ast.Call)
-        found.args = arguments
-        return found
+        if first is None or not _is_long(function, member):
+            found = self.python("f()", node, known=known, f=call)
+            assert isinstance(found, ast.Call)
+            found.args = arguments
+            return found
+        return self.paid(node, call, arguments, known)
+
+    def paid(self, node: Call, call: ast.expr, arguments: list[ast.expr], known: bool) -> ast.expr:
+        """A call that costs by the size of its arguments; literals cost nothing, and alone with them a short text."""
+        self.budget = True
+        operands: dict[str, ast.expr] = {"f": call}
+        names, weighed = [], []
+        for position, argument in enumerate(arguments):
+            operands[f"x{position}"] = argument
+            if isinstance(argument, ast.Constant) or (isinstance(argument, ast.Name) and argument.id in self.globals):
+                names.append(f"x{position}")
+            else:
+                operands[f"t{position}"] = self.local()
+                names.append(f"t{position}")
+                weighed.append(position)
+        parts = ", ".join(f"t{i} := x{i}" for i in weighed)
+        if node.function in ("matches", "regexReplace"):
+            literal = isinstance(arguments[1], ast.Constant)
+            first = "x0" if 0 not in weighed else "t0 := x0"
+            rest = "".join(f", t{i} := x{i}" if i in weighed else f", x{i}" for i in range(1, len(arguments)))
+            paid = f"(n := n - pattern_cost({literal}, {first}{rest})) >= 0"
+        elif node.function == "json":
+            paid = f"(n := n - document_cost({parts or 'x0'})) >= 0"
+        elif node.function in SLOW:
+            paid = f"(n := n - weigh({parts}) * 8) >= 0"
+        elif node.function == "_+_" and len(weighed) == 2:
+            paid = "(t0 := x0).__class__ is (t1 := x1).__class__ is int or (n := n - weigh(t0, t1)) >= 0"
+        elif len(weighed) == 1:
+            short = f"(t{weighed[0]} := x{weighed[0]}).__class__ is str and len(t{weighed[0]}) < {FREE}"
+            paid = f"{short} or (n := n - weigh(t{weighed[0]})) >= 0"
+        else:
+            paid = f"(n := n - weigh({parts})) >= 0"
+        return self.python(f"f({', '.join(names)}) if {paid} else over_budget()", node, known=known, **operands)
+
+    def search(self, node: Call, text: ast.expr) -> ast.expr:
+        """`matches()` with a literal pattern, compiled with the expression."""
+        self.budget = True
+        search, size = node.folded
+        paid = f"len(t) < {free_search(size)} or (n := n - search_cost(t, {size})) >= 0"
+        return self.python(
+            f"no_overload(t) if (t := x).__class__ is not str else s(t) if {paid} else over_budget()",
+            node,
+            known=True,
+            s=self.constant(search, node),
+            t=self.local(),
+            x=text,
+        )
 
     def equality(self, node: Call) -> ast.expr:
         left, right = node.args
@@ -173,7 +257,9 @@ class Generator(Blocks):
             return self.python(
                 f"t {sign} y if (t := x).__class__ is int else {no}equal(t, y)", node, known=True, x=x, y=y, t=t
             )
-        text = f"t {sign} u if (t := x).__class__ is (u := y).__class__ is str else {no}equal(t, u)"
+        self.budget = True
+        both = f"(t := x).__class__ is (u := y).__class__ is str and len(t) < {16 * FREE}"
+        text = f"t {sign} u if {both} else {no}equal(t, u) if (n := n - weigh(t, u)) >= 0 else over_budget()"
         return self.python(text, node, known=True, x=x, y=y, t=t, u=u)
 
     def order(self, node: Call) -> ast.expr:
@@ -184,7 +270,10 @@ class Generator(Blocks):
             return self.python(
                 f"t {sign} y if (t := x).__class__ is int else {helper}(t, y)", node, known=True, x=x, y=y, t=t
             )
-        return self.python(f"{helper}(x, y)", node, known=True, x=x, y=y)
+        self.budget = True
+        short = f"(t := x).__class__ is not str or len(t) < {16 * FREE} or (n := n - weigh(t)) >= 0"
+        text = f"{helper}(t, y) if {short} else over_budget()"
+        return self.python(text, node, known=True, x=x, y=y, t=t)
 
     def membership(self, node: Call) -> ast.expr:
         item, container = node.args
@@ -197,16 +286,14 @@ class Generator(Blocks):
                 "t in f if (t := x).__class__ is str else contains(t, s)", node, known=True, x=x, f=fast, s=slow, t=t
             )
         y = self.expression(container)
-        if self.locals:  # inside a macro a search costs what a macro over the same list would
-            self.loops = True
-            u = self.local()
-            self.emit("if (u := y).__class__ is list:\n n -= len(u)\n if n < 0: over_budget()", node, u=u, y=y)
-            y = u
-        if _is_text(item):  # exact for the same reason as in equality()
-            return self.python(
-                "x in t if (t := y).__class__ is list else contains(x, t)", node, known=True, x=x, y=y, t=t
-            )
-        return self.python("contains(x, y)", node, known=True, x=x, y=y)
+        if container.type.name == "map":
+            return self.python("contains(x, y)", node, known=True, x=x, y=y)
+        self.budget = True
+        # A text is looked for as Python does: exact for the same reason as in equality().
+        short = "x in t if (t := y).__class__ is list and len(t) < 64 else " if _is_text(item) else ""
+        paid = "t.__class__ is dict or (n := n - weigh(t)) >= 0" if short else "(n := n - weigh(t := y)) >= 0"
+        text = f"{short}contains(x, t) if {paid} else over_budget()"
+        return self.python(text, node, known=True, x=x, y=y, t=t)
 
     def index(self, node: Call) -> ast.expr:
         x, y = map(self.expression, node.args)
@@ -241,6 +328,15 @@ class Generator(Blocks):
         choice.orelse = [*branches[1], *self.statement("r = x", no, r=result, x=found[1])]
         self.body.append(choice)
         return self.python("r", node, known=known, r=result)
+
+
+def _is_long(function: Function, member: bool) -> bool:
+    """Whether the cost of a call depends on the size of an argument."""
+    if function.name in _QUICK:
+        return False
+    return any(
+        param.name in _LONG for overload in function.overloads if overload.member is member for param in overload.params
+    )
 
 
 def _is_text(node: Node) -> bool:

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from agentgate.cel import runtime, values
-from agentgate.cel.limits import MAX_LOOP
+from agentgate.cel import cost, runtime, values
+from agentgate.cel.library.regex import pattern_cost
+from agentgate.cel.limits import MAX_WORK
 from agentgate.cel.tree import Node
 
 Program = Callable[[Any], Any]
@@ -32,13 +33,16 @@ _GLOBALS: dict[str, Any] = {
     "added": runtime.added,
     "contains": values.contains,
     "dict": dict,
+    "document_cost": cost.document_cost,
     "entered": runtime.entered,
     "equal": values.equal,
     "export": runtime.export,
     "failed": runtime.failed,
     "get_optional": runtime.get_optional,
+    "get_read": runtime.get_read,
     "has": values.has,
     "has_field": runtime.has_field,
+    "has_read": runtime.has_read,
     "index": values.index,
     "inside": runtime.inside,
     "int": int,
@@ -54,10 +58,13 @@ _GLOBALS: dict[str, Any] = {
     "optional_index": values.optional_index,
     "over_budget": runtime.over_budget,
     "pairs": runtime.pairs,
+    "pattern_cost": pattern_cost,
     "reraise": runtime.reraise,
+    "search_cost": cost.search_cost,
     "single_entry": runtime.single_entry,
     "str": str,
     "unknown": runtime.unknown,
+    "weigh": cost.weigh,
     "_less": values.less,
     "_less_equal": values.less_equal,
     "_greater": values.greater,
@@ -106,7 +113,7 @@ class Emitter:
         self.bools: dict[int, ast.expr] = {}  # expressions that are Python bools whatever the input, by id
         self.blocks = 0
         self.names = 0
-        self.loops = False
+        self.budget = False  # whether anything is paid from `n`
 
     def finish(self, root: Node, result: ast.expr, source: str) -> Program:
         """The compiled function: takes a mapping of variables, gives the value, raises EvaluationError or Unknown."""
@@ -117,8 +124,8 @@ class Emitter:
         frame = "def f(A):\n try:\n  pass\n except CAUGHT as x:\n  e = failure(x)\n raise e"
         module = ast.Module(self.statement(frame, root), type_ignores=[])
         function: Any = module.body[0]
-        if self.loops:
-            self.body.insert(0, self.statement(f"n = {MAX_LOOP}", root)[0])
+        if self.budget:
+            self.body.insert(0, self.statement(f"n = {MAX_WORK}", root)[0])
         if not self.is_bool(result):
             result = self.python("r if (r := x).__class__ in PLAIN else export(r)", root, x=result)
         function.body[0].body = [*self.body, *self.statement("return x", root, x=result)]

@@ -37,20 +37,20 @@ class Expression:
     reads, `unguarded` those of them that may be absent though the expression never asks `has()`.
     """
 
-    __slots__ = ("_functions", "_root", "evaluate", "reads", "source", "type", "unguarded")
+    __slots__ = ("_environment", "_root", "evaluate", "reads", "source", "type", "unguarded")
 
     def __init__(self, source: str, root: Node, environment: Environment) -> None:
         self.source = source
         self.type: Type = root.type
         self.reads, self.unguarded = reads(root)
-        self.evaluate: Callable[[Any], Any] = Generator(environment.functions).program(root, source)
+        self.evaluate: Callable[[Any], Any] = Generator(environment).program(root, source)
         """The value for these variables: a mapping of their names, or any object with `[name]`.
 
         Raises EvaluationError, or Unknown if the value depends on `cel.UNKNOWN`. It is the generated function itself,
         so that a call costs one call.
         """
         self._root = root
-        self._functions = environment.functions
+        self._environment = environment
 
     def may_read(self, path: str) -> bool:
         """Whether evaluating may read `path` (`request.body`), something below it, or all of what is above it."""
@@ -106,7 +106,7 @@ class Expression:
         return str(value).lower() if value is True or value is False else "value"
 
     def _run(self, node: Node, variables: Any) -> Any:
-        return Generator(self._functions).program(node, self.source)(variables)
+        return Generator(self._environment).program(node, self.source)(variables)
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
@@ -120,18 +120,24 @@ def compile(
     container: str = "",
     check: bool = True,
     result: TypeLike | None = None,
+    reasons: Mapping[str, str] | None = None,
+    readers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Expression:
     """Compile an expression.
 
     `variables` maps names to types (`agentgate.cel.types`); None lets every name be a variable of type dyn.
     `functions` maps signatures (`"<string>.shout(int) -> string"`) to pure Python functions. `container` is the
     namespace in which names are looked up. `result` is the type that the expression must have, `"bool"` for a rule.
+    `reasons` tells of names (`response`) and fields (`request.endTime`) that are not declared why they are not, in
+    words that follow the name. `readers` say how each declared path is read from what is handed to `evaluate`, which
+    then is no mapping: `{"request": f, "request.path": g, "jwt": h, "jwt[]": k}`, called as `g(given)` and, for a key
+    that the source names, `k(given, "sub")`. They raise `Missing` for what is not there, KeyError for a key.
     With `check=False` faults of names and types wait until they are evaluated. Raises ParseError or CheckError with
     every fault that was found, ConfigurationError for a bad declaration.
     """
     declared = None if variables is None else {name: parse_type(like, name) for name, like in variables.items()}
     known = FUNCTIONS if not functions else extend(FUNCTIONS, functions)
-    environment = Environment(known, declared, container, check)
+    environment = Environment(known, declared, container, check, reasons or {}, readers)
     root = parse(source)
     wanted = None if result is None else parse_type(result)
     problems = find_problems(root, source, environment, wanted)

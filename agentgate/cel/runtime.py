@@ -7,12 +7,13 @@ exception would hold its frame and with it the request.
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Callable
+from types import CodeType, TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from agentgate.cel.errors import CELError, EvaluationError, Unknown
-from agentgate.cel.limits import MAX_LOOP
-from agentgate.cel.tree import Name, Node, Select
+from agentgate.cel.limits import MAX_WORK
+from agentgate.cel.tree import Name, Node, Select, path_of
 from agentgate.cel.types import Type
 from agentgate.cel.values import (
     KINDS,
@@ -20,6 +21,7 @@ from agentgate.cel.values import (
     UNKNOWN,
     Fault,
     LimitFault,
+    Missing,
     Optional,
     UInt,
     has,
@@ -56,7 +58,8 @@ class Note(NamedTuple):
     unknown: bool
     kind: str
     reason: str
-    place: int
+    place: tuple[CodeType | None, int]  # code and instruction: which line that is, is found if somebody asks
+    path: str = ""  # which part of what stands there is missing, where a reader told
 
 
 class Noted(Fault):
@@ -82,16 +85,23 @@ def _note(error: BaseException) -> Note:
         kind, reason = next(
             (_REASONS[cls] for cls in type(error).__mro__ if cls in _REASONS), ("error", "evaluation failed")
         )
-    return Note(isinstance(error, Unknown), kind, reason, _place(error.__traceback__))
+    path = error.path if isinstance(error, Missing) else ""
+    return Note(isinstance(error, Unknown), kind, reason, _place(error.__traceback__), path)
 
 
-def _place(traceback: TracebackType | None) -> int:
-    line = 0
+def _place(traceback: TracebackType | None) -> tuple[CodeType | None, int]:
+    place: tuple[CodeType | None, int] = (None, 0)
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == FILENAME:
-            line = traceback.tb_lineno
+        code = traceback.tb_frame.f_code
+        if code.co_filename == FILENAME:
+            place = code, traceback.tb_lasti
         traceback = traceback.tb_next
-    return line
+    return place
+
+
+def _line(code: CodeType | None, instruction: int) -> int:
+    lines = () if code is None else code.co_lines()
+    return next((line for start, end, line in lines if start <= instruction < end and line), 0)
 
 
 def failure(error: BaseException, source: str, places: list[Node]) -> CELError:
@@ -99,7 +109,9 @@ def failure(error: BaseException, source: str, places: list[Node]) -> CELError:
     found = error.note if isinstance(error, Noted) else _note(error)
     if found.unknown:
         return Unknown()
-    node = places[found.place - 1]
+    node = places[_line(*found.place) - 1]
+    while found.path and isinstance(node, Select) and path_of(node) != found.path:
+        node = node.operand
     reason = found.reason
     if isinstance(node, Name):
         reason = f"no such variable: {node.name!r}"
@@ -121,7 +133,7 @@ def not_bool(value: Any) -> NoReturn:
 def absent(error: Exception) -> bool:
     """What default() passes over: a missing variable, key or field."""
     return isinstance(error, KeyError | AttributeError) or (
-        isinstance(error, Noted) and error.note.kind in ("no_such_key", "no_such_field")
+        isinstance(error, Fault) and error.kind in ("no_such_key", "no_such_field")
     )
 
 
@@ -136,8 +148,8 @@ def unknown() -> NoReturn:
 
 
 def over_budget() -> NoReturn:
-    """The macros of one evaluation have visited too many elements."""
-    raise LimitFault("limit", f"more than {MAX_LOOP} iterations")
+    """The evaluation has used up its steps (`agentgate.cel.cost`)."""
+    raise LimitFault("limit", f"more than {MAX_WORK} steps")
 
 
 def items(value: Any) -> list[Any]:
@@ -206,6 +218,24 @@ def get_optional(operand: Any, field: str) -> Optional:
         return Optional(operand[field]) if has(operand, field) else NONE
     value = _attribute(operand, field)
     return NONE if value is NONE else Optional(value)
+
+
+def has_read(path: str, read: Callable[..., Any], *given: Any) -> bool:
+    """`has()` of what a reader reads."""
+    try:
+        value = read(*given)
+    except KeyError:
+        return False
+    except Missing as missing:
+        if missing.path == path:
+            return False
+        raise
+    return value is not UNKNOWN or no_overload(UNKNOWN)
+
+
+def get_read(path: str, read: Callable[..., Any], *given: Any) -> Optional:
+    """`operand.?field` of what a reader reads."""
+    return Optional(read(*given)) if has_read(path, read, *given) else NONE
 
 
 def has_field(operand: Any, field: str) -> bool:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from agentgate.cel.values import INT_MAX, INT_MIN, Fault, register
 
 _SECOND = 1_000_000_000
+_LONGEST = 256  # characters of a duration that anybody writes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _FIRST = -62_135_596_800 * _SECOND  # 0001-01-01T00:00:00Z
@@ -110,6 +111,8 @@ class Duration(_Nanoseconds):
     @classmethod
     def parse(cls, text: str) -> Duration:
         """A length written as `1h30m`, `-1.5s`, `10ms`; units h, m, s, ms, us, ns. Raises Fault. Linear in the text."""
+        if len(text) > _LONGEST:
+            raise Fault("conversion", "not a duration")
         body = text[1:] if text[:1] in ("+", "-") else text
         total, at = 0, 0
         while at < len(body):

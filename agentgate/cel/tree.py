@@ -144,6 +144,19 @@ def children(node: Node) -> Iterator[Node]:
             yield from operands
 
 
+def path_of(node: Node | None) -> str | None:
+    """`a.b.c` or `a["b"].c` of a declared variable `a`; None for anything else."""
+    fields: list[str] = []
+    while isinstance(node, Select) and node.ref is None:
+        fields.append(node.field)
+        node = node.operand
+        if isinstance(node, Select) and node.optional:
+            return None
+    if isinstance(node, Name | Select) and isinstance(node.ref, str):
+        return ".".join([node.ref, *reversed(fields)])
+    return None
+
+
 def walk(root: Node) -> Iterator[Node]:
     """The node and all nodes below it."""
     pending = [root]

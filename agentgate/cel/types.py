@@ -36,6 +36,14 @@ class Struct(Type):
     absent: frozenset[str] = field(default=frozenset(), compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedMap(Type):
+    """A map with text keys of which no others are known than these: `closed_map` makes one."""
+
+    fields: Mapping[str, Type] = field(default_factory=dict, compare=False, hash=False)
+    label: str = field(default="map", compare=False)
+
+
 TypeLike = str | Type | Mapping[str, "TypeLike"]
 
 DYN, NULL, BOOL, INT, UINT, DOUBLE = map(Type, ("dyn", "null_type", "bool", "int", "uint", "double"))
@@ -134,6 +142,16 @@ def _struct(name: str, fields: Mapping[str, Type]) -> Struct:
     return Struct(name, (), names, frozenset(key[:-1] for key in fields if key.endswith("?")))
 
 
+def closed_map(name: str, keys: Mapping[str, TypeLike]) -> ClosedMap:
+    """A map whose keys are known, whatever they are spelt like: claims, for one. To select another key is a fault;
+    each may be absent. Nested dicts are closed maps, too. Raises ConfigurationError."""
+    fields = {
+        key: closed_map(f"{name}.{key}", like) if isinstance(like, Mapping) else parse_type(like, f"{name}.{key}")
+        for key, like in keys.items()
+    }
+    return ClosedMap("map", (STRING, DYN), fields, name)
+
+
 class Substitution:
     """What is known of the type variables of one expression, and which type may stand for which.
 
@@ -162,7 +180,7 @@ class Substitution:
         t = self.find(t)
         if t.name == "param":
             return open_as or t
-        if not t.params:
+        if not t.params or isinstance(t, ClosedMap):
             return t
         return Type(t.name, tuple(self.resolve(p, open_as) for p in t.params))
 

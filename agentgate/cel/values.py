@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from agentgate.cel.errors import Unknown
+from agentgate.cel.limits import MAX_NODES
 from agentgate.cel.types import Type
 
 INT_MIN: Final = -(2**63)
@@ -33,6 +34,15 @@ class Fault(Exception):
         super().__init__()
         self.kind = kind
         self.reason = reason
+
+
+class Missing(Fault):
+    """A declared path is not there for this input: a variable, or the field of a struct."""
+
+    def __init__(self, path: str) -> None:
+        field = "." in path
+        super().__init__("no_such_field" if field else "no_such_key", f"no such {'field' if field else 'key'}")
+        self.path = path
 
 
 class LimitFault(Fault):
@@ -70,6 +80,24 @@ class Optional:
 
 
 NONE: Final = Optional(None, present=False)
+
+
+class Repeated(list[Any]):
+    """Several values where one was expected, such as those of a header that was sent twice. It is a list, but to
+    compare it with anything but a list is an error: a rule about one value is neither passed nor evaded by two."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return list.__eq__(self, other) if isinstance(other, list) else _repeated()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def _repeated() -> NoReturn:
+    raise Fault("repeated", "several values are compared with one")
 
 
 class _Unknown:
@@ -113,6 +141,7 @@ KINDS: dict[type, str] = {
     type(None): "null_type",
     list: "list",
     tuple: "list",
+    Repeated: "list",
     dict: "map",
     Type: "type",
     Optional: "optional_type",
@@ -165,7 +194,7 @@ def equal(a: Any, b: Any) -> bool:
         return float(a) == float(b) if left is float or right is float else int(a) == int(b)
     name = kind(a)
     if name != kind(b):
-        return False
+        return _repeated() if left is Repeated or right is Repeated else False
     if name == "list":
         return len(a) == len(b) and all(map(equal, a, b))
     if name == "map":
@@ -282,7 +311,7 @@ def has(operand: Any, field: str) -> bool:
 def to_python(value: Any) -> Any:
     """A result as the caller sees it: bool keys unwrapped. Raises Unknown where an UNKNOWN is part of it."""
     cls = value.__class__
-    if cls is list or cls is tuple:
+    if cls is list or cls is tuple or cls is Repeated:
         return [to_python(element) for element in value]
     if cls is dict:
         result = {key.value if key.__class__ is _BoolKey else key: to_python(element) for key, element in value.items()}
@@ -294,25 +323,34 @@ def to_python(value: Any) -> Any:
     return value
 
 
-def to_cel(value: Any, depth: int = 64) -> Any:
+def to_cel(value: Any, depth: int = 64, nodes: int = MAX_NODES) -> Any:
     """Foreign data (parsed JSON, claims, YAML) as CEL values: bool keys are told from 1, whole numbers beyond 64 bits
     become doubles.
 
-    Policies see parsed JSON as it is; this is for data whose source may hold more than JSON can. Raises ValueError
-    for values of no CEL type, for text with lone surrogates, and past `depth` levels.
+    Raises ValueError for values of no CEL type, for text with lone surrogates, past `depth` levels, and past `nodes`
+    values in all.
     """
-    if depth < 0:
-        raise ValueError("data nested too deeply")
+    return _to_cel(value, depth, [nodes])
+
+
+def _to_cel(value: Any, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        raise ValueError("data too large or nested too deeply")
     cls = value.__class__
     if cls is str:
-        value.encode()  # UnicodeEncodeError is a ValueError
+        if not value.isascii():
+            value.encode()  # UnicodeEncodeError is a ValueError
         return value
     if cls is int:
         return value if INT_MIN <= value <= INT_MAX else float(value)
+    if cls is bool or cls is float or value is None:
+        return value
+    if cls is dict or isinstance(value, Mapping):
+        return {map_key(_to_cel(key, 0, left)): _to_cel(element, depth - 1, left) for key, element in value.items()}
+    if cls is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
+        depth -= 1
+        return [_to_cel(element, depth, left) for element in value]
     if kind_of(cls) is None or value is UNKNOWN:
         raise ValueError(f"a {cls.__name__} is no CEL value")
-    if isinstance(value, Mapping):
-        return {map_key(to_cel(key)): to_cel(element, depth - 1) for key, element in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [to_cel(element, depth - 1) for element in value]
     return value

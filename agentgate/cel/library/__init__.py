@@ -16,6 +16,27 @@ from agentgate.cel.library import (
     temporal,
 )
 
+_IMPURE = "is not here: the same request must always get the same decision"
+_UNPROVEN = "is not here: what nobody has verified decides nothing"
+_SECRET = "is not here: rules see that there is a credential, never the credential"
+_REWRITES = "is not here: rules decide about a request and do not change it"
+_LOGS = "is not here: it makes fields of a log, and rules have none"
+
+REFUSED: dict[str, str] = {
+    "random": _IMPURE,
+    "uuid": _IMPURE,
+    "variables": "is not here: a rule names the variables it reads",
+    "unvalidatedJwtPayload": _UNPROVEN,
+    "<>.unvalidatedJwtPayload": _UNPROVEN,
+    "<>.unredacted": _SECRET,
+    "<>.addQuery": _REWRITES,
+    "<>.setQuery": _REWRITES,
+    "flatten": _LOGS,
+    "flattenRecursive": _LOGS,
+    "<>.flattenRecursive": _LOGS,
+}
+"""agentgateway's functions that no expression may call, and why; members are written with `<>.` in front."""
+
 FUNCTIONS: dict[str, Function] = declare(
     entry
     for module in (core, temporal, collections, strings, formatting, regex, mathematics, encoders, network)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote_to_bytes
 from agentgate import strict_json
 from agentgate.cel.functions import Library
 from agentgate.cel.library.core import bounded
-from agentgate.cel.limits import MAX_LIST
+from agentgate.cel.limits import MAX_LIST, MAX_WORK
 from agentgate.cel.values import Fault, LimitFault, keys, kind, map_key, to_cel
 
 _MAX_NESTING = 64
@@ -20,7 +20,7 @@ _MAX_NESTING = 64
 
 def _parse_json(text: str | bytes) -> Any:
     try:
-        return to_cel(strict_json.loads(text.encode() if isinstance(text, str) else text), _MAX_NESTING)
+        return to_cel(strict_json.loads(text.encode() if isinstance(text, str) else text), _MAX_NESTING, MAX_WORK * 8)
     except ValueError:
         raise Fault("conversion", "not JSON") from None
 
@@ -110,9 +110,20 @@ LIBRARY: Library = [
     ("base64.encode(bytes) -> string", lambda data: bounded(base64.b64encode(data).decode())),
     ("base64.encode(string) -> string", lambda text: bounded(base64.b64encode(text.encode()).decode())),
     ("base64.decode(string) -> bytes", _base64_decode),
+    # agentgateway has these under both names, and in both forms.
+    *(
+        (form.format(name, t, result), call)
+        for name, t, result, call in (
+            ("base64Encode", "string", "string", lambda text: bounded(base64.b64encode(text.encode()).decode())),
+            ("base64Encode", "bytes", "string", lambda data: bounded(base64.b64encode(data).decode())),
+            ("base64Decode", "string", "bytes", _base64_decode),
+        )
+        for form in ("{0}({1}) -> {2}", "<{1}>.{0}() -> {2}")
+    ),
     ("url.encode(string) -> string", lambda text: bounded(quote(text, safe=""))),
     ("url.decode(string) -> string", lambda text: _decode(unquote_to_bytes(text))),
     ("form.encode(map(string, dyn)) -> string", _form_encode),
     ("form.decode(string) -> map(string, dyn)", _form_decode),
+    ("form.decode(bytes) -> map(string, dyn)", lambda data: _form_decode(_decode(data))),
     *_digests(),
 ]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from agentgate.cel.cost import search_cost
 from agentgate.cel.functions import Library
 from agentgate.cel.library.core import bounded
 from agentgate.cel.limits import MAX_PATTERN
@@ -31,25 +32,39 @@ def compile_pattern(pattern: str) -> Any:
         raise Fault("pattern", "not a regular expression of RE2") from None
 
 
-def searcher(pattern: str) -> Callable[[str], bool]:
-    """A function that says whether the pattern is found anywhere in a text. Raises Fault as compile_pattern."""
+class Searcher(NamedTuple):
+    """What `matches` asks: whether the pattern is found anywhere in a text. `size` counts RE2's instructions."""
+
+    search: Callable[[str], bool]
+    size: int
+
+
+def searcher(pattern: str) -> Searcher:
+    """The Searcher of a pattern. Raises Fault as compile_pattern."""
     import re2
 
     compiled = compile_pattern(pattern)
     try:
         match, anywhere = compiled._regexp.Match, re2._Anchor.UNANCHORED
     except AttributeError:  # a later google-re2 may name its parts differently
-        return lambda text: compiled.search(text) is not None
+        return Searcher(lambda text: compiled.search(text) is not None, compiled.programsize)
 
     def search(text: str) -> bool:
         data = text.encode()
         return bool(match(anywhere, data, 0, len(data))[0][0] >= 0)
 
-    return search
+    return Searcher(search, compiled.programsize)
+
+
+def pattern_cost(literal: bool, text: Any, pattern: Any, *_: Any) -> int:
+    """The steps of a search that was not compiled with the expression. A pattern that is no literal may be new."""
+    if text.__class__ is not str or pattern.__class__ is not str:
+        return 0
+    return (0 if literal else 200) + search_cost(text, compile_pattern(pattern).programsize)
 
 
 def _matches(text: str, pattern: str) -> bool:
-    return searcher(pattern)(text)
+    return searcher(pattern).search(text)
 
 
 def _replace_first(text: str, pattern: str, replacement: str) -> str:
