@@ -1,19 +1,233 @@
-"""The variables of a rule, under agentgateway's names: lazy views over one Request.
+"""The variables of a rule, under agentgateway's names: one table of what may be read, of which type, and how.
 
-What is not there is left out, so that reading it is an error: `jwt` and `apiKey` of a caller without them, `source` of
-a request without a peer, and `mcp`, `llm` and `a2a` while nobody has read which protocol a request speaks. Where one
-is spoken, the others are there and empty: `has(mcp.tool)` is false for a chat completion.
+Nothing is made of a request that no rule reads. What is not there is left out, so that reading it is an error: `jwt`
+and `apiKey` of a caller without them, `source` of a request without a peer, `backend` where no gateway has found a
+route, and `mcp`, `llm` and `a2a` while nobody has read which protocol a request speaks. Where one is spoken, the others
+are there and empty: `has(mcp.tool)` is false for a chat completion.
 """
 
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Address
-from typing import Any, Final, TypeVar
+import os
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, Final
 
 from agentgate import cel
 
-from .request import Call, Request
+from .errors import ConfigurationError
+from .headers_view import HeadersView
+from .request import API_KEY, JWT, Call, Request
 
-T = TypeVar("T")
+Reader = Callable[..., Any]
+
+REDACTED: Final = "<redacted>"
+_SECRETS: Final = {JWT: "rawToken", API_KEY: "key"}  # agentgateway's names for the credential itself
+
+
+def _uri(request: Request) -> str:
+    return f"{request.scheme}://{_host(request)}{_target(request)}"
+
+
+def _host(request: Request) -> str:
+    return request.authority.lower()  # no rule is passed by another spelling
+
+
+def _target(request: Request) -> str:
+    return request.target.decode("latin-1")
+
+
+def _version(request: Request) -> str:
+    version = request.http_version
+    return f"HTTP/{version}" if "." in version else f"HTTP/{version}.0"  # ASGI has "2", agentgateway HTTP/2.0
+
+
+def _header(request: Request, name: str) -> Any:
+    by_name = request.by_name
+    key = name.encode()
+    value = by_name.get(key)
+    if value is None:
+        value = by_name[key.lower()]
+    if len(by_name) == len(request.raw_headers):  # no header is repeated
+        return value.decode("latin-1")
+    return HeadersView(request)[name]
+
+
+def _start_time(request: Request) -> cel.Timestamp:
+    return cel.Timestamp(round(request.now * 1_000_000) * 1000)  # a float holds no nanoseconds
+
+
+def _source(position: int) -> Reader:
+    def read(request: Request) -> str | int:
+        source = request.source
+        if source is None:
+            raise cel.Missing("source")
+        value = source[position]
+        if value is None:
+            raise cel.Missing("source.port")
+        return value
+
+    return read
+
+
+def _peer(position: int) -> Reader:
+    def read(request: Request) -> str | int:
+        if request.peer is None:
+            raise cel.Missing("source")
+        return request.peer[position]
+
+    return read
+
+
+def _backend(field: str) -> Reader:
+    def read(request: Request) -> str:
+        if request.backend is None:
+            raise cel.Missing("backend")
+        return request.backend[field]
+
+    return read
+
+
+def _attributes(source: str) -> Reader:
+    """All claims of a token or all metadata of a key, the credential itself shown as `<redacted>`."""
+
+    def read(request: Request) -> dict[str, Any]:
+        for principal in reversed(request.principals):
+            if principal.source == source:
+                return {**cel.to_cel(principal.attributes), _SECRETS[source]: REDACTED}
+        raise cel.Missing(source)
+
+    return read
+
+
+def _converted(value: Any) -> Any:
+    """`cel.to_cel`, with the common values first."""
+    cls = value.__class__
+    if (cls is str and value.isascii()) or (cls is int and -1 < value < 1 << 63):
+        return value
+    return cel.to_cel(value)
+
+
+def _attribute(source: str) -> Reader:
+    """One of them, which is all that is converted."""
+    secret = _SECRETS[source]
+
+    def read(request: Request, name: str) -> Any:
+        for principal in reversed(request.principals):
+            if principal.source == source:
+                if name == secret:
+                    return REDACTED
+                return _converted(principal.attributes[name])
+        raise cel.Missing(source)
+
+    return read
+
+
+def _body(request: Request) -> bytes:
+    if request.body is None:
+        raise cel.Missing("request.body")
+    return request.body
+
+
+def _call(request: Request, protocol: str) -> Call | None:
+    """The call, None if it is one in another protocol, of which every field is absent."""
+    call = request.call
+    if call is None:
+        raise cel.Missing(protocol)
+    return call if call.protocol == protocol else None
+
+
+def _field(path: str, get: Callable[[Call], Any]) -> Reader:
+    """A field of a call."""
+    protocol = path.partition(".")[0]
+
+    def read(request: Request) -> Any:
+        call = _call(request, protocol)
+        value = None if call is None else get(call)
+        if value is None:
+            raise cel.Missing(path)
+        return value
+
+    return read
+
+
+def _told(path: str) -> Reader:
+    """What else a protocol says of a call."""
+    name = path.partition(".")[2]
+
+    def get(call: Call) -> Any:
+        value = call.attributes.get(name)
+        return None if value is None else cel.to_cel(value)
+
+    return _field(path, get)
+
+
+def _model(call: Call) -> Any:
+    return cel.UNKNOWN if call.model is None and call.provisional else call.model
+
+
+def _item(field: str, part: str, get: Callable[[Call], Any]) -> tuple[str, Reader]:
+    """A part of what a call names: `mcp.tool.name`. A provisional call that names nothing is about something that is
+    not known yet."""
+    item, path = f"mcp.{field}", f"mcp.{field}.{part}"
+    named: Callable[[Call], Any] = attrgetter(field)
+
+    def read(request: Request) -> Any:
+        call = _call(request, "mcp")
+        if call is None or named(call) is None:
+            if call is not None and call.provisional and not (call.tool or call.prompt or call.resource or call.task):
+                return cel.UNKNOWN
+            raise cel.Missing(item)
+        value = get(call)
+        if value is None:
+            raise cel.Missing(path)
+        return value
+
+    return path, read
+
+
+def _arguments(call: Call) -> Any:
+    return cel.UNKNOWN if call.provisional else cel.to_cel(call.arguments)  # ahead of the call, nobody knows them
+
+
+_raw_arguments: Final = _item("tool", "arguments", lambda call: cel.UNKNOWN if call.provisional else call.arguments)[1]
+
+
+def _argument(request: Request, name: str) -> Any:
+    """One argument of a tool, which is all that is converted."""
+    return _converted(_raw_arguments(request)[name])
+
+
+class _Whole:
+    """A variable or a field that is named as a whole, to be bound to a name: `mcp.tool.with(t, t.name == "add")`."""
+
+    __slots__ = ("_path", "_request")
+
+    def __init__(self, path: str, request: Request) -> None:
+        self._path = path
+        self._request = request
+
+    def __getattr__(self, field: str) -> Any:
+        path = f"{self._path}.{field}"
+        try:
+            return READERS[path](self._request)
+        except cel.Missing as missing:
+            if missing.path == path:
+                raise AttributeError from None  # which is how the engine is told of an absent field
+            raise
+
+
+def _whole(path: str, first: str = "") -> Reader:
+    """`first`: the field to read first, because it is there whenever the whole is."""
+
+    def read(request: Request) -> Any:
+        if first:
+            if READERS[f"{path}.{first}"](request) is cel.UNKNOWN:
+                return cel.UNKNOWN
+        elif request.call is None and path != "request":
+            raise cel.Missing(path)
+        return _Whole(path, request)
+
+    return read
+
 
 _NAMED: Final = "struct{name: string, target?: string}"
 
@@ -43,7 +257,9 @@ VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
         "startTime": "timestamp",
         "body": "bytes",
     },
-    "source": "struct{address: string, port: int}",
+    "source": "struct{address: string, port?: int, rawAddress: string, rawPort: int}",
+    "backend": "struct{name: string, type: string, protocol: string}",
+    "env": "struct{podName?: string, namespace?: string, gateway?: string}",
     "apiKey": "map(string, dyn)",
     "jwt": "map(string, dyn)",
     "mcp": {
@@ -64,268 +280,76 @@ VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
 }
 """What rules may read, and of which type: anything else is refused when they are compiled."""
 
-
-class Variables(dict[str, Any]):
-    """The variables of one request, for `Expression.evaluate`: each is made when a rule first reads it, and kept."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: Request) -> None:
-        super().__init__()
-        self._request = request
-
-    def __missing__(self, name: str) -> Any:
-        value = _MAKERS[name](self._request)
-        if value is None:
-            raise KeyError(name)
-        self[name] = value
-        return value
-
-    def __repr__(self) -> str:
-        return f"Variables({self._request!r})"  # never the values: some are claims
-
-
-class _RequestView:
-    __slots__ = ("_request",)
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    @property
-    def method(self) -> str:
-        return self._request.method
-
-    @property
-    def uri(self) -> str:
-        return f"{self.scheme}://{self.host}{self.pathAndQuery}"
-
-    @property
-    def host(self) -> str:
-        return self._request.authority.lower()  # no rule is passed by another spelling
-
-    @property
-    def scheme(self) -> str:
-        return self._request.scheme
-
-    @property
-    def path(self) -> str:
-        return self._request.path
-
-    @property
-    def pathAndQuery(self) -> str:
-        return self._request.target.decode("latin-1")
-
-    @property
-    def version(self) -> str:
-        version = self._request.http_version
-        return f"HTTP/{version}" if "." in version else f"HTTP/{version}.0"  # ASGI has "2", agentgateway HTTP/2.0
-
-    @property
-    def headers(self) -> Mapping[str, Any]:
-        return _HeadersView(self._request)
-
-    @property
-    def query(self) -> Mapping[str, tuple[str, ...]]:
-        return self._request.query
-
-    @property
-    def body(self) -> bytes:
-        return _present(self._request.body)
-
-    @property
-    def startTime(self) -> cel.Timestamp:
-        return cel.Timestamp(round(self._request.now * 1_000_000) * 1000)  # a float holds no nanoseconds
-
-
-class _HeadersView(Mapping[str, Any]):
-    """By name, whatever its case: a string, or the list of all values where there are several."""
-
-    __slots__ = ("_headers",)
-
-    def __init__(self, request: Request) -> None:
-        self._headers = request.headers
-
-    def __getitem__(self, name: str) -> str | list[str]:
-        values = self._headers.getlist(name)
-        if not values:
-            raise KeyError(name)
-        return values[0] if len(values) == 1 else values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
-
-
-def _source(request: Request) -> dict[str, Any] | None:
-    if request.peer is None:
-        return None
-    address, port = request.peer
-    return {"address": _unmapped(address), "port": port}
-
-
-def _unmapped(address: str) -> str:
-    """`1.2.3.4` for `::ffff:1.2.3.4`, which is how a socket of both families tells an IPv4 peer."""
-    if ":" not in address:
-        return address
-    try:
-        mapped = IPv6Address(address).ipv4_mapped
-    except ValueError:
-        return address
-    return address if mapped is None else str(mapped)
-
-
-def _api_key(request: Request) -> Any:
-    return None if request.api_key is None else cel.to_cel(request.api_key)
-
-
-def _jwt(request: Request) -> Any:
-    return None if request.jwt is None else cel.to_cel(request.jwt)
-
-
-class _CallView:
-    """One protocol's view of a call. Of a call in another protocol, every field is absent."""
-
-    __slots__ = ("_call",)
-    protocol = ""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call if call.protocol == self.protocol else Call("", "")
-
-    def _method(self) -> str:
-        return _present(self._call.method or None)
-
-    def _attribute(self, name: str) -> Any:
-        return cel.to_cel(_present(self._call.attributes.get(name)))
-
-
-class _MCPView(_CallView):
-    """A provisional call that names nothing is about something that is not known yet."""
-
-    __slots__ = ()
-    protocol = "mcp"
-
-    @property
-    def methodName(self) -> str:
-        return self._method()
-
-    @property
-    def sessionId(self) -> Any:
-        return self._attribute("sessionId")
-
-    @property
-    def tool(self) -> Any:
-        return _ToolView(self._call) if self._call.tool is not None else self._absent()
-
-    @property
-    def prompt(self) -> Any:
-        return self._named(self._call.prompt)
-
-    @property
-    def resource(self) -> Any:
-        return self._named(self._call.resource)
-
-    @property
-    def task(self) -> Any:
-        return self._named(self._call.task)
-
-    def _named(self, name: str | None) -> Any:
-        if name is None:
-            return self._absent()
-        named = {"name": name}
-        return named if self._call.target is None else {**named, "target": self._call.target}
-
-    def _absent(self) -> Any:
-        call = self._call
-        if call.provisional and not (call.tool or call.prompt or call.resource or call.task):
-            return cel.UNKNOWN
-        raise AttributeError
-
-
-class _ToolView:
-    """Its arguments are the client's, and converted only for a rule that reads them. Ahead of the call, nobody knows
-    them."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    @property
-    def name(self) -> str:
-        return _present(self._call.tool)
-
-    @property
-    def target(self) -> str:
-        return _present(self._call.target)
-
-    @property
-    def arguments(self) -> Any:
-        return cel.UNKNOWN if self._call.provisional else cel.to_cel(self._call.arguments)
-
-
-class _LLMView(_CallView):
-    __slots__ = ()
-    protocol = "llm"
-
-    @property
-    def requestModel(self) -> Any:
-        if self._call.model is None and self._call.provisional:
-            return cel.UNKNOWN
-        return _present(self._call.model)
-
-    @property
-    def provider(self) -> Any:
-        return self._attribute("provider")
-
-    @property
-    def streaming(self) -> Any:
-        return self._attribute("streaming")
-
-    @property
-    def params(self) -> Any:
-        return self._attribute("params")
-
-
-class _A2AView(_CallView):
-    __slots__ = ()
-    protocol = "a2a"
-
-    @property
-    def method(self) -> str:
-        return self._method()
-
-    @property
-    def taskId(self) -> str:
-        return _present(self._call.task)
-
-    @property
-    def contextId(self) -> Any:
-        return self._attribute("contextId")
-
-    @property
-    def metadata(self) -> Any:
-        return self._attribute("metadata")
-
-
-def _present(value: T | None) -> T:
-    """The value of a field; AttributeError, which is how the engine is told of an absent one, for None."""
-    if value is None:
-        raise AttributeError
-    return value
-
-
-def _of_call(view: type[_CallView]) -> Any:
-    return lambda request: None if request.call is None else view(request.call)
-
-
-_MAKERS: Final[Mapping[str, Any]] = {
-    "request": _RequestView,
-    "source": _source,
-    "apiKey": _api_key,
-    "jwt": _jwt,
-    "mcp": _of_call(_MCPView),
-    "llm": _of_call(_LLMView),
-    "a2a": _of_call(_A2AView),
+READERS: Final[Mapping[str, Reader]] = {
+    "request": _whole("request"),
+    "request.method": attrgetter("method"),
+    "request.uri": _uri,
+    "request.host": _host,
+    "request.scheme": attrgetter("scheme"),
+    "request.path": attrgetter("path"),
+    "request.pathAndQuery": _target,
+    "request.version": _version,
+    "request.headers": HeadersView,
+    "request.headers[]": _header,
+    "request.query": attrgetter("query"),
+    "request.startTime": _start_time,
+    "request.body": _body,
+    "source": _whole("source", "rawPort"),
+    "source.address": _source(0),
+    "source.port": _source(1),
+    "source.rawAddress": _peer(0),
+    "source.rawPort": _peer(1),
+    "backend": _whole("backend", "name"),
+    "backend.name": _backend("name"),
+    "backend.type": _backend("type"),
+    "backend.protocol": _backend("protocol"),
+    "apiKey": _attributes(API_KEY),
+    "apiKey[]": _attribute(API_KEY),
+    "jwt": _attributes(JWT),
+    "jwt[]": _attribute(JWT),
+    "mcp": _whole("mcp"),
+    "mcp.methodName": _field("mcp.methodName", lambda call: call.method or None),
+    "mcp.sessionId": _told("mcp.sessionId"),
+    **{f"mcp.{field}": _whole(f"mcp.{field}", "name") for field in ("tool", "prompt", "resource", "task")},
+    **dict(_item(field, "name", attrgetter(field)) for field in ("tool", "prompt", "resource", "task")),
+    **dict(_item(field, "target", attrgetter("target")) for field in ("tool", "prompt", "resource", "task")),
+    **dict([_item("tool", "arguments", _arguments)]),
+    "mcp.tool.arguments[]": _argument,
+    "llm": _whole("llm"),
+    "llm.requestModel": _field("llm.requestModel", _model),
+    "llm.provider": _told("llm.provider"),
+    "llm.streaming": _told("llm.streaming"),
+    "llm.params": _told("llm.params"),
+    "a2a": _whole("a2a"),
+    "a2a.method": _field("a2a.method", lambda call: call.method or None),
+    "a2a.taskId": _field("a2a.taskId", attrgetter("task")),
+    "a2a.contextId": _told("a2a.contextId"),
+    "a2a.metadata": _told("a2a.metadata"),
 }
+"""How each of them is read from a Request. Some have a reader for one key, which makes no map of the others."""
+
+_DOWNWARD: Final = {"podName": "POD_NAME", "namespace": "NAMESPACE", "gateway": "GATEWAY"}
+
+
+def env_readers(env: Mapping[str, str] | None) -> dict[str, Reader]:
+    """Readers of `env.*`: of these values, or of what Kubernetes' downward API has put into POD_NAME, NAMESPACE and
+    GATEWAY, read now. No other environment variable is looked at."""
+    if env is None:
+        env = {field: os.environ[name] for field, name in _DOWNWARD.items() if os.environ.get(name)}
+    faults = [f"env: {name!r} is none of {', '.join(_DOWNWARD)}" for name in env if name not in _DOWNWARD]
+    faults += [
+        f"env: {name} is text, not {type(value).__name__}" for name, value in env.items() if type(value) is not str
+    ]
+    if faults:
+        raise ConfigurationError(faults)
+    known = dict(env)
+    return {"env": lambda request: known, **{f"env.{field}": _known(known, field) for field in _DOWNWARD}}
+
+
+def _known(known: Mapping[str, str], field: str) -> Reader:
+    def read(request: Request) -> str:
+        if field not in known:
+            raise cel.Missing(f"env.{field}")
+        return known[field]
+
+    return read

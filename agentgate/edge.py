@@ -6,12 +6,15 @@ refused (400), and what has one goes on byte for byte. What a legitimate app may
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
+from . import address
 from .decision import Decision, Reason, deny
-from .request import RawHeaders, Request, Scope
+from .errors import ConfigurationError
+from .request import RawHeaders, Request, Scope, forwarded_for
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -82,6 +85,14 @@ class Edge:
     max_header_bytes: int = 32 * 1024
     max_body_bytes: int = 2 * 1024 * 1024
     """Of a body that a policy reads, which is then held in memory; agentgateway's buffer. Others have no limit here."""
+    trusted_proxies: Sequence[str] = ()
+    """Networks whose `X-Forwarded-For` is believed: `source.address` is then whom they name."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trusted_proxies, str) or not all(isinstance(text, str) for text in self.trusted_proxies):
+            raise ConfigurationError("trusted_proxies is a list of networks, such as ['10.0.0.0/8']")
+        object.__setattr__(self, "trusted_proxies", tuple(self.trusted_proxies))
+        address.networks(self.trusted_proxies)  # they are networks
 
     def check(self, request: Request, singletons: frozenset[bytes] = SINGLETONS) -> Decision | None:
         """The refusal, or None when the request has one reading. `singletons`: headers that may occur once."""
@@ -118,7 +129,19 @@ class Edge:
             or self._path(request)
             or (self._query(request.query_string) if request.query_string else None)
         )
+        if fault is None and self.trusted_proxies and request.peer is not None:
+            fault = self._forwarded_for(request, request.peer[0])
         return None if fault is None else _refuse(400, f"invalid request: {fault}")
+
+    def _forwarded_for(self, request: Request, peer: str) -> str | None:
+        values = [value for name, value in request.raw_headers if name == b"x-forwarded-for"]
+        try:
+            source = address.client(peer, values, address.networks(self.trusted_proxies))
+        except ValueError:
+            return "x-forwarded-for names no address where one has to be believed"
+        if source is not None:
+            forwarded_for(request, source)
+        return None
 
     def _name(self, strange: bytes) -> str | None:
         if strange.translate(None, b"_"):

@@ -21,7 +21,7 @@ from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
 from .protocols.protocol import Protocol
 from .record import SCOPE_KEY, Record, record_of
-from .request import Call, Request, Scope, calling, with_body, with_headers
+from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
 _P = TypeVar("_P")
@@ -191,10 +191,11 @@ class Gate:
         Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
         or `jwt=`) goes to the authorizers at once.
         """
-        view = copy(self.cleaned(request))
-        refusal = self.edge.check(request, self._singletons)
+        view = copy(request)
+        refusal = self.edge.check(view, self._singletons)
+        view = self.cleaned(view)
         if refusal is None:
-            refusal = self._document(request)
+            refusal = self._document(view)
         if refusal is not None:
             return [refusal, refusal] if every else [refusal]
         if view.body is None:
@@ -262,7 +263,11 @@ def _same(view: Request, scope: Scope) -> bool:
 
 def _seen_now(view: Request, scope: Scope) -> Request:
     """The request as the app behind this Gate will see it, asked by the same people at the same time."""
-    return Request(scope, now=view.now, principals=view.principals, call=view.call)
+    seen = Request(scope, now=view.now, principals=view.principals, call=view.call)
+    routed(seen, view.backend)
+    if view.source is not None and seen.peer == view.peer:
+        forwarded_for(seen, view.source)
+    return seen
 
 
 def _recording(record: Record, send: Send) -> Send:

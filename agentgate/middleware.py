@@ -75,7 +75,7 @@ class JWTMiddleware(Gate):
 
 
 class CELMiddleware(Gate):
-    """`Gate(app, authorize=[CELRules(allow=allow, deny=deny, require=require)], edge=edge)`."""
+    """`Gate(app, authorize=[CELRules(...)], edge=edge)`, with the options of `CELRules`."""
 
     def __init__(
         self,
@@ -84,9 +84,13 @@ class CELMiddleware(Gate):
         allow: Sequence[str] | Mapping[str, str] = (),
         deny: Sequence[str] | Mapping[str, str] = (),
         require: Sequence[str] | Mapping[str, str] = (),
+        claims: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
         edge: Edge | None = None,
     ) -> None:
-        super().__init__(app, authorize=[CELRules(allow=allow, deny=deny, require=require)], edge=edge)
+        rules = CELRules(allow=allow, deny=deny, require=require, claims=claims, metadata=metadata, env=env)
+        super().__init__(app, authorize=[rules], edge=edge)
 
 
 class AccessLogMiddleware(Gate):

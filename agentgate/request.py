@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from . import strict_json
+from .address import Source, unmapped
 
 Scope = MutableMapping[str, Any]
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -98,6 +99,7 @@ class Request:
     `Request.tool(...)` and the other builders."""
 
     __slots__ = (
+        "_backend",
         "_body",
         "_by_name",
         "_call",
@@ -107,6 +109,7 @@ class Request:
         "_path",
         "_principals",
         "_query",
+        "_source",
         "http_version",
         "method",
         "now",
@@ -156,6 +159,8 @@ class Request:
         self._host: str | None = None
         self._headers: Headers | None = None
         self._query: Mapping[str, tuple[str, ...]] | None = None
+        self._source: Source | None = None
+        self._backend: Mapping[str, str] | None = None
 
     # -- what was asked ------------------------------------------------------------------------------------------
 
@@ -210,6 +215,19 @@ class Request:
                 query[name] = (*query.get(name, ()), value)
             self._query = MappingProxyType(query)
         return self._query
+
+    @property
+    def source(self) -> Source | None:
+        """Where the request comes from, address and port: the peer, an IPv4 address as one; or whom trusted proxies
+        name (`Edge(trusted_proxies=...)`), with a port if they tell it. None without a peer."""
+        if self._source is None and self.peer is not None:
+            self._source = unmapped(self.peer[0]), self.peer[1]
+        return self._source
+
+    @property
+    def backend(self) -> Mapping[str, str] | None:
+        """Where the request is going (`name`, `type`, `protocol`), once a gateway has found its route."""
+        return self._backend
 
     @property
     def call(self) -> Call | None:
@@ -363,6 +381,16 @@ class Request:
 def authenticated(request: Request, principal: Principal) -> None:
     """Note on the view that `principal` has been proved. The Gate's alone to call."""
     request._principals = (*request._principals, principal)
+
+
+def forwarded_for(request: Request, source: Source) -> None:
+    """Note on the view whom it comes from, as trusted proxies tell. The edge's alone to call."""
+    request._source = source
+
+
+def routed(request: Request, backend: Mapping[str, str] | None) -> None:
+    """Note on the view where it is going. A gateway's alone to call."""
+    request._backend = backend
 
 
 def with_body(request: Request, body: bytes) -> None:

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from agentgate import cel
 
-from .context import VARIABLES, Variables
+from .context import READERS, VARIABLES, Reader, env_readers
 from .decision import Decision, RuleSet, Verdict
 from .decision import allow as yes
 from .decision import deny as no
+from .elsewhere import REASONS
 from .errors import ConfigurationError, describe
+from .headers_view import FUNCTIONS
 from .policy import Authorizer
 from .request import Request
 
@@ -33,28 +35,30 @@ class _Rule(NamedTuple):
     evaluate: Callable[[Any], Any]  # the expression's own: it saves a look-up
     decided: Decision  # when this rule decides without failing
 
-    def ask(self, variables: Variables) -> bool | _Failure | None:
+    def ask(self, request: Request) -> bool | _Failure | None:
         """Yes, no, None where a provisional call leaves it open, or how the rule failed."""
         try:
-            answer = self.evaluate(variables)
+            answer = self.evaluate(request)
         except cel.EvaluationError as error:
             return _Failure(error.kind, f"{self.name!r} failed at {error.line}:{error.column}: {error.kind}")
-        except cel.Unknown:  # nothing but a provisional call has unknowns
-            return None
+        except cel.Unknown:
+            if request.call is not None and request.call.provisional:
+                return None
+            return _Failure("unknown", f"{self.name!r} failed: it depends on what is not known")
         except Exception as exc:
             return _Failure(describe(exc), f"{self.name!r} failed: {describe(exc)}")
         if answer is True or answer is False:
             return answer is True
         return _Failure("value", f"{self.name!r} failed: its value is no bool")
 
-    def verdict(self, variables: Variables, decided: str | None) -> Verdict:
+    def verdict(self, request: Request, decided: str | None) -> Verdict:
         """What the rule says and why; `decided` names the rule that did."""
-        answer = self.ask(variables)
+        answer = self.ask(request)
         outcome = (
             answer.outcome if isinstance(answer, _Failure) else "unknown" if answer is None else str(answer).lower()
         )
         try:
-            why = tuple(self.expression.explain(variables))
+            why = tuple(self.expression.explain(request))
         except Exception:  # not the expression's own, so it has no place in it; the outcome tells what it was
             why = ()
         return Verdict(self.name, self.set, outcome, self.name == decided, why)
@@ -68,6 +72,10 @@ class CELRules(Authorizer):
     none is, the request may pass only where there are no `allow` rules. A failing `deny` denies, any other failing
     rule is a no. Of a provisional call (`Call.provisional`) nothing is denied for want of what is not known yet.
 
+    `claims` and `metadata` say which keys of `jwt` and `apiKey` there are, and of which type: `{"sub": "string",
+    "groups": "list(string)"}`; a rule that reads another is then a fault. `env` is `env.podName`, `env.namespace` and
+    `env.gateway`; without it they are POD_NAME, NAMESPACE and GATEWAY of the environment.
+
     Every fault of every rule is in one ConfigurationError; no rules at all is one, too.
     """
 
@@ -77,8 +85,12 @@ class CELRules(Authorizer):
         allow: Sequence[str] | Mapping[str, str] = (),
         deny: Sequence[str] | Mapping[str, str] = (),
         require: Sequence[str] | Mapping[str, str] = (),
+        claims: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        faults: list[str] = []
+        place = _Place(claims, metadata, env)
+        faults = place.faults
         sets: tuple[tuple[RuleSet, Any], ...] = ("allow", allow), ("deny", deny), ("require", require)
         named = [(name, set, text) for set, given in sets for name, text in _named(set, given, faults)]
         faults += _doubles(name for name, _, _ in named)
@@ -87,7 +99,7 @@ class CELRules(Authorizer):
         rules = [
             _Rule(name, set, found, found.evaluate, (yes if set == "allow" else no)(rule=name, policy=self.name))
             for name, set, text in named
-            if (found := _compiled(name, text, faults)) is not None
+            if (found := place.rule(name, text)) is not None
         ]
         if faults:
             raise ConfigurationError(faults)
@@ -116,22 +128,21 @@ class CELRules(Authorizer):
 
     def check(self, request: Request) -> Decision:
         """Decide. The rule that did is named in the Decision; its detail tells which one failed, and where."""
-        variables = Variables(request)
         for rule in self._deny:
-            answer = rule.ask(variables)
+            answer = rule.ask(request)
             if answer is True:
                 return rule.decided
             if answer:
                 return self._failed(answer.detail, rule.name)
         for rule in self._require:
-            answer = rule.ask(variables)
+            answer = rule.ask(request)
             if answer is False:
                 return rule.decided
             if answer is not True and answer is not None:
                 return self._failed(answer.detail, rule.name)
         failed = ""
         for rule in self._allow:
-            answer = rule.ask(variables)
+            answer = rule.ask(request)
             if answer is True or answer is None:  # None: the call itself will be judged
                 return rule.decided
             if answer and not failed:
@@ -144,8 +155,7 @@ class CELRules(Authorizer):
     def explain(self, request: Request) -> list[Verdict]:
         """What every rule says and why, in the order in which they are asked. Slow; no Verdict holds a value."""
         decided = self.check(request).rule
-        variables = Variables(request)
-        return [rule.verdict(variables, decided) for rule in self._in_order()]
+        return [rule.verdict(request, decided) for rule in self._in_order()]
 
     def __repr__(self) -> str:
         sets = (("allow", self._allow), ("deny", self._deny), ("require", self._require))
@@ -178,14 +188,44 @@ def _doubles(names: Iterable[str]) -> list[str]:
 
 def compile_rule(text: str, *, without: Collection[str] = ()) -> cel.Expression:
     """The expression of a rule, for a place where some of the variables cannot be. Raises `cel.CompileError`."""
-    variables = {name: kind for name, kind in VARIABLES.items() if name not in without} if without else VARIABLES
-    return cel.compile(text, variables=variables, result="bool")
+    return _Place(without=without).compile(text)
 
 
-def _compiled(name: str, text: str, faults: list[str]) -> cel.Expression | None:
-    """The rule's expression. Of one that is none, every problem is added to the faults."""
-    try:
-        return compile_rule(text)
-    except cel.CompileError as error:
-        faults += [f"{name}: {problem}" for problem in error.problems]
-        return None
+class _Place:
+    """What the rules of one place may read, and how. What is wrong with the options is added to the faults."""
+
+    def __init__(
+        self, claims: Any = None, metadata: Any = None, env: Any = None, *, without: Collection[str] = ()
+    ) -> None:
+        self.faults: list[str] = []
+        self.variables = {name: kind for name, kind in VARIABLES.items() if name not in without}
+        for variable, secret, keys in (("jwt", "rawToken", claims), ("apiKey", "key", metadata)):
+            if keys is not None:
+                try:
+                    self.variables[variable] = cel.closed_map(variable, {**keys, secret: "string"})
+                except (ConfigurationError, TypeError) as exc:
+                    self.faults.append(f"{'claims' if variable == 'jwt' else 'metadata'}: {exc}")
+        self.readers: dict[str, Reader] = dict(READERS)
+        try:
+            self.readers |= env_readers(env)
+        except ConfigurationError as exc:
+            self.faults += exc.faults
+
+    def compile(self, text: str) -> cel.Expression:
+        """The expression of a rule. Raises `cel.CompileError`."""
+        return cel.compile(
+            text,
+            variables=self.variables,
+            functions=FUNCTIONS,
+            reasons=REASONS,
+            readers=self.readers,
+            result="bool",
+        )
+
+    def rule(self, name: str, text: str) -> cel.Expression | None:
+        """The same; of one that cannot be, every problem is added to the faults."""
+        try:
+            return self.compile(text)
+        except cel.CompileError as error:
+            self.faults += [f"{name}: {problem}" for problem in error.problems]
+            return None

@@ -44,6 +44,10 @@ REQUESTS = st.sampled_from(
 )
 
 
+def rules_of(sets: dict[str, Any]) -> CELRules:
+    return CELRules(**sets)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compile_once() -> Iterator[None]:
     """Compile each expression once, or the properties take minutes."""
@@ -138,8 +142,8 @@ def test_case_and_order_of_headers_change_nothing(
     for spelling in (0, 0b101010, 63):
         written = [text.replace("{}", respelt(name, spelling)) for text, name in about]
         for sets in ("allow", "deny", "require"):
-            said = CELRules(**{sets: asked}).check(Request.http(headers=headers))
-            assert CELRules(**{sets: written}).check(other) == said
+            one, two = ({sets: rules} for rules in (asked, written))
+            assert rules_of(two).check(other) == rules_of(one).check(Request.http(headers=headers))
 
 
 # -- explaining ------------------------------------------------------------------------------------------------------

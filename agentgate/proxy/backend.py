@@ -39,6 +39,7 @@ class HTTPBackend:
         if base.userinfo or base.query or base.fragment:
             raise ConfigurationError("an upstream URL has no user, query or fragment")
         self.url = base
+        self.name = base.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
         self.app: ASGIApp = Forward(base, self.transport, httpx.Timeout(timeout), preserve_host=preserve_host)
 

@@ -5,7 +5,9 @@ and see the request that no route matches, too.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..auth.identity import identity_headers
@@ -17,13 +19,17 @@ from ..gate import Gate, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
 from ..record import Record, record_of
-from ..request import Request, Scope, below_mount
+from ..request import Request, Scope, below_mount, routed
 from ..respond import ASGIApp, Receive, Send, respond
-from .route import DocumentRoute, Route, RouteTable
+from .route import Backend, DocumentRoute, Route, RouteTable
 
 _NO_ROUTE: Final = deny(
     "route not found", status=404, code="route_not_found", reason=Reason.NOT_FOUND, policy="gateway"
 )
+
+
+# What agentgateway calls a kind of backend, by its protocol.
+_TYPES: Final = {"http": "static", "a2a": "static", "mcp": "mcp", "llm": "ai"}
 
 
 class Gateway:
@@ -50,6 +56,7 @@ class Gateway:
         if public_url is not None:
             public_url = checked_public_url(public_url)
         self._apps: dict[Route, ASGIApp] = {}
+        self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
         documents: list[DocumentRoute] = []
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
@@ -95,6 +102,7 @@ class Gateway:
             await respond(_NO_ROUTE, scope, send)
             return
         record.route = route.name
+        routed(record.view, self._backends[id(route.backend)])
         await self._apps[route](scope, receive, send)
 
     def match(self, request: Request) -> Route | None:
@@ -131,10 +139,18 @@ class Gateway:
         if route is None:
             return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
         app = self._apps[route]
+        request = copy(request)
+        routed(request, self._backends[id(route.backend)])
         return app.explain(request, every=every) if isinstance(app, Gate) else first
 
     def __repr__(self) -> str:
         return f"Gateway({', '.join(map(repr, self.routes))})"
+
+
+def _told(backend: Backend) -> Mapping[str, str]:
+    """What rules may know of a backend."""
+    protocol = "http" if backend.protocol is None else backend.protocol.name
+    return MappingProxyType({"name": backend.name, "type": _TYPES.get(protocol, "unknown"), "protocol": protocol})
 
 
 class _Nobody(Observer):

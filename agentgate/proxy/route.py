@@ -30,6 +30,8 @@ class Backend(Structure):
 
     protocol: Protocol | None
     """What it speaks, so that rules can be about its calls; None for plain HTTP."""
+    name: str
+    """What rules call it: `backend.name`."""
     app: ASGIApp
 
     async def aclose(self) -> None:

@@ -381,7 +381,7 @@ async def test_keys_and_tokens_together_make_one_challenge(order: Any, sent: str
 
 
 @pytest.mark.parametrize("rules", [{"allow": ['jwt.sub == "alice"']}, {"deny": ["true"], "allow": ["true"]}], ids=str)
-async def test_a_rule_s_denial_asks_for_no_login(rules: dict[str, list[str]]) -> None:
+async def test_a_rule_s_denial_asks_for_no_login(rules: dict[str, Any]) -> None:
     """Clients start a login over on `insufficient_scope`, and would do so for ever."""
     exchange = await drive(
         gate(authorize=[CELRules(**rules)]),

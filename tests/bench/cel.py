@@ -1,4 +1,4 @@
-"""Ten expressions, four ways: a hand-written lambda, our engine from dicts and from lazy views, cel-python's
+"""Ten expressions, five ways: a hand-written lambda over dicts and over a Request, our engine over both, cel-python's
 interpreter.
 
 Run as `python tests/bench/cel.py`. All figures come from one run with the contestants interleaved; only the ratios
@@ -18,7 +18,9 @@ from ipaddress import ip_address, ip_network
 from time import perf_counter
 from typing import Any
 
-from agentgate import cel
+from agentgate import Call, Edge, Principal, Request, cel
+from agentgate.context import READERS, VARIABLES
+from agentgate.headers_view import FUNCTIONS
 
 Activation = Any
 
@@ -38,7 +40,7 @@ DATA: dict[str, Any] = {
     "jwt": CLAIMS,
     "source": {"address": "10.1.2.3", "port": 40000},
     "apiKey": {"team": "x", "id": "k1"},
-    "mcp": {"method": "tools/call", "tool": {"name": "add", "target": "calc", "arguments": {"a": 1, "b": 2}}},
+    "mcp": {"methodName": "tools/call", "tool": {"name": "add", "target": "calc", "arguments": {"a": 1, "b": 2}}},
     "llm": {"provider": "openai", "model": "m", "params": {"temperature": 0.5}},
 }
 TYPES: dict[str, Any] = {
@@ -46,7 +48,7 @@ TYPES: dict[str, Any] = {
     "jwt": "map(string, dyn)",
     "source": "struct{address: string, port: int}",
     "apiKey": "map(string, dyn)",
-    "mcp": "struct{method: string, tool?: struct{name: string, target: string, arguments: map(string, dyn)}}",
+    "mcp": "struct{methodName: string, tool?: struct{name: string, target: string, arguments: map(string, dyn)}}",
     "llm": "struct{provider: string, model: string, params: map(string, dyn)}",
 }
 
@@ -92,10 +94,10 @@ EXPRESSIONS: list[tuple[str, Callable[[Any], Any]]] = [
         lambda a: any(g.startswith("team-") and g.endswith("-admins") for g in a["jwt"]["groups"]),
     ),
     (
-        'mcp.method == "tools/call" && mcp.tool.name.startsWith("a")'
+        'mcp.methodName == "tools/call" && mcp.tool.name.startsWith("a")'
         " && size(mcp.tool.arguments) < 10 && jwt.exp > 1700000000",
         lambda a: (
-            a["mcp"]["method"] == "tools/call"
+            a["mcp"]["methodName"] == "tools/call"
             and a["mcp"]["tool"]["name"].startswith("a")
             and len(a["mcp"]["tool"]["arguments"]) < 10
             and a["jwt"]["exp"] > 1700000000
@@ -104,76 +106,41 @@ EXPRESSIONS: list[tuple[str, Callable[[Any], Any]]] = [
 ]
 
 
-class Lazy:
-    """A struct whose fields are properties, each read from what is beneath only when it is asked for."""
+# What the Gate hands to a policy: an ASGI scope with 21 headers, two principals, a call.
+REQUEST = Request(
+    {
+        "type": "http",
+        "method": "GET",
+        "scheme": "https",
+        "path": "/v1/chat",
+        "raw_path": b"/v1/chat",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in {"host": "gw.example", **HEADERS}.items()],
+        "client": ("10.1.2.3", 40000),
+    },
+    principals=(Principal("k1", "apiKey", DATA["apiKey"]), Principal("alice", "jwt", CLAIMS)),
+    call=Call("mcp", "tools/call", tool="add", target="calc", arguments={"a": 1, "b": 2}),
+)
+assert Edge().check(REQUEST) is None  # as the Gate does before any policy
 
-    __slots__ = ("data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-
-class RequestView(Lazy):
-    """`request`"""
-
-    __slots__ = ()
-    method = property(lambda self: self.data["method"])
-    path = property(lambda self: self.data["path"])
-    headers = property(lambda self: self.data["headers"])
-
-
-class SourceView(Lazy):
-    """`source`"""
-
-    __slots__ = ()
-    address = property(lambda self: self.data["address"])
-
-
-class ToolView(Lazy):
-    """`mcp.tool`"""
-
-    __slots__ = ()
-    name = property(lambda self: self.data["name"])
-    arguments = property(lambda self: self.data["arguments"])
-
-
-class McpView(Lazy):
-    """`mcp`"""
-
-    __slots__ = ()
-    method = property(lambda self: self.data["method"])
-    tool = property(lambda self: ToolView(self.data["tool"]))
-
-
-VIEWS: dict[str, Callable[[Any], Any]] = {"request": RequestView, "source": SourceView, "mcp": McpView}
-
-
-class Variables(dict[str, Any]):
-    """The variables of one request: a view is made when an expression asks for it, and kept for the next one."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    def __missing__(self, name: str) -> Any:
-        value = self.data[name]
-        view = VIEWS.get(name)
-        self[name] = value = value if view is None else view(value)
-        return value
-
-
-def from_views(expression: cel.Expression) -> Callable[[Any], Any]:
-    """Evaluate from views that are made for each evaluation: the only rule of a request."""
-    evaluate = expression.evaluate
-    return lambda data: evaluate(Variables(data))
-
-
-def from_built_views(expression: cel.Expression) -> Callable[[Any], Any]:
-    """Evaluate from views that exist already: the second and later rules of a request."""
-    variables = Variables(DATA)
-    evaluate = expression.evaluate
-    return lambda _: evaluate(variables)
+# The decisions again, as the body of an `@authorizer`: what somebody would write who has no rules.
+BY_HAND: list[Callable[[Any], Any]] = [
+    lambda r: r.jwt["sub"] == "alice" and r.call.tool in ("add", "sub"),
+    lambda r: r.path.startswith("/v1/") and r.api_key["team"] == "x",
+    lambda r: "scope" in r.jwt and "tools:call" in r.jwt["scope"].split(" "),
+    lambda r: parse_address(r.peer[0]) in NETWORK,
+    lambda r: WORD.fullmatch(r.headers["x-org"]) is not None,
+    lambda r: r.method == "GET" or (r.method == "POST" and "admin" in r.jwt["groups"]),
+    lambda r: r.jwt["level"] >= 3 and r.jwt["level"] < 10 and r.jwt["sub"] not in ("mallory", "eve"),
+    lambda r: r.jwt["tenant"] == r.headers["x-tenant"] if "tenant" in r.jwt else False,
+    lambda r: any(g.startswith("team-") and g.endswith("-admins") for g in r.jwt["groups"]),
+    lambda r: (
+        r.call.method == "tools/call"
+        and r.call.tool.startswith("a")
+        and len(r.call.arguments) < 10
+        and r.jwt["exp"] > 1700000000
+    ),
+]
 
 
 def cel_python(source: str) -> Callable[[Any], Any]:
@@ -192,35 +159,38 @@ def cel_python(source: str) -> Callable[[Any], Any]:
     return lambda data: program.evaluate(json_to_cel(data))
 
 
-def seconds(run: Callable[[Any], Any], count: int) -> float:
+def seconds(run: Callable[[Any], Any], given: Any, count: int) -> float:
     """The time of one call."""
     start = perf_counter()
     for _ in range(count):
-        run(DATA)
+        run(given)
     return (perf_counter() - start) / count
 
 
+COLUMNS = ["lambda", "dicts", "dicts, declared", "lambda over a Request", "Request", "cel-python"]
+
+
 def measure(rounds: int, count: int, interpreted: bool) -> Iterator[tuple[str, list[float]]]:
-    """The median times of each contestant, in the order of the table, for each expression."""
+    """The median times of each contestant, in the order of COLUMNS, for each expression."""
     limit = sys.getrecursionlimit()
-    for source, by_hand in EXPRESSIONS:
-        typed = cel.compile(source, variables=TYPES, result="bool")
-        contestants = [
-            by_hand,
-            cel.compile(source).evaluate,
-            typed.evaluate,
-            from_built_views(typed),
-            from_views(typed),
+    for (source, by_hand), over_request in zip(EXPRESSIONS, BY_HAND, strict=True):
+        read = cel.compile(source, variables=VARIABLES, functions=FUNCTIONS, readers=READERS, result="bool")
+        contestants: list[tuple[Callable[[Any], Any], Any]] = [
+            (by_hand, DATA),
+            (cel.compile(source).evaluate, DATA),
+            (cel.compile(source, variables=TYPES, result="bool").evaluate, DATA),
+            (over_request, REQUEST),
+            (read.evaluate, REQUEST),
         ]
         counts = [count] * len(contestants)
         if interpreted:
-            contestants.append(cel_python(source))
+            contestants.append((cel_python(source), DATA))
             counts.append(max(1, count // 500))
-        assert all(bool(run(DATA)) is True for run in contestants), source
+        assert all(bool(run(given)) is True for run, given in contestants), source
         times: list[list[float]] = [[] for _ in contestants]
         for _ in range(rounds):
-            for run, n, found in zip(contestants, counts, times, strict=True):
-                found.append(seconds(run, n))
+            for (run, given), n, found in zip(contestants, counts, times, strict=True):
+                found.append(seconds(run, given, n))
         yield source, [statistics.median(found) for found in times]
     sys.setrecursionlimit(limit)  # cel-python's Environment changes it
 
@@ -233,10 +203,9 @@ def ratios(rows: list[list[float]]) -> list[float]:
 
 def main() -> None:
     """Print the table."""
-    names = ["lambda", "dicts", "dicts, declared", "views, made before", "views, made each time", "cel-python"]
     gc.collect()
     rows = []
-    print(f"| expression (us per evaluation) | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    print(f"| expression (us per evaluation) | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for source, times in measure(rounds=31, count=2000, interpreted=True):
         rows.append(times)
         shown = source.replace("|", "\\|")

@@ -12,6 +12,7 @@ from starlette.routing import Mount
 
 from agentgate import (
     APIKeyAuth,
+    CELRules,
     ConfigurationError,
     Decision,
     Edge,
@@ -431,3 +432,15 @@ async def test_one_backend_that_cannot_be_closed_does_not_keep_the_others_open()
     with pytest.raises(OSError, match="cannot"):
         await gateway.aclose()
     assert closed == ["asked", "asked"]
+
+
+async def test_rules_know_the_backend_of_the_route_that_was_found() -> None:
+    only = CELRules(allow=['backend.name == "upstream:8000" && backend.type == "static" && backend.protocol == "http"'])
+    other = HTTPBackend("http://other", transport=Upstream())
+    gateway = create_gateway(Route("/a", to()), Route("/b", other), authorize=[only])
+    for path, status in (("/a", 200), ("/b", 403), ("/c", 404)):
+        assert (await drive(gateway, http_scope("GET", path))).status == status
+        assert gateway.explain(Request.http("GET", path))[-1].status == status
+    request = Request.http("GET", "/a")
+    gateway.explain(request)
+    assert request.backend is None  # the caller's view is left alone

@@ -20,6 +20,7 @@ class Nowhere:
     """A backend that nothing is sent to here."""
 
     protocol: Protocol | None = None
+    name = "nowhere"
 
     def __init__(self) -> None:
         self.app: ASGIApp = self.called
