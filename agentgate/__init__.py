@@ -1,27 +1,34 @@
-"""agentgate: one policy gate in front of agent traffic, and one log of what was allowed."""
+"""agentgate: one policy gate in front of agent traffic, and one log of what was allowed.
 
-from .auth.api_key import APIKeyAuth
-from .auth.jwks import StaticJWKS
-from .auth.jwt import ANY_AUDIENCE, JWTAuth
-from .auth.key_files import DirectoryKeys, FileKeys
-from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
-from .auth.location import BEARER, Cookie, Header, Query
-from .auth.remote_jwks import RemoteJWKS
-from .decision import Decision, Reason, Verdict, abstain, allow, deny
-from .edge import Edge
-from .errors import AgentgateError, ConfigurationError, UnknownScopeError
-from .gate import Gate
-from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
-from .observe.access_log import AccessLog
-from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
-from .proxy.backend import HTTPBackend
-from .proxy.gateway import Gateway, create_gateway
-from .proxy.route import Exact, Prefix, Regex, Route
-from .proxy.upstream import PoolTransport
-from .record import Record, record_of
-from .request import Call, Principal, Request
-from .rules import CELRules
-from .secret import Secret
+A name is imported when it is first asked for, so nobody waits for what they do not use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auth.api_key import APIKeyAuth
+    from .auth.jwks import StaticJWKS
+    from .auth.jwt import ANY_AUDIENCE, JWTAuth
+    from .auth.key_files import DirectoryKeys, FileKeys
+    from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
+    from .auth.location import BEARER, Cookie, Header, Query
+    from .auth.remote_jwks import RemoteJWKS
+    from .decision import Decision, Reason, Verdict, abstain, allow, deny
+    from .edge import Edge
+    from .errors import AgentgateError, ConfigurationError, UnknownScopeError
+    from .gate import Gate
+    from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
+    from .observe.access_log import AccessLog
+    from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .proxy.backend import HTTPBackend
+    from .proxy.gateway import Gateway, create_gateway
+    from .proxy.route import Exact, Prefix, Regex, Route
+    from .proxy.upstream import PoolTransport
+    from .record import Record, record_of
+    from .request import Call, Principal, Request
+    from .rules import CELRules
+    from .secret import Secret
 
 __version__ = "0.1.0"
 
@@ -89,3 +96,41 @@ __all__ = [
     "ConfigurationError",
     "UnknownScopeError",
 ]
+
+# Where each of them is. tests/test_names.py compares this with what type checkers are told above.
+_MODULES = {
+    "auth.api_key": "APIKeyAuth",
+    "auth.jwks": "StaticJWKS",
+    "auth.jwt": "ANY_AUDIENCE JWTAuth",
+    "auth.key_files": "DirectoryKeys FileKeys",
+    "auth.keys": "Key KeyStore StaticKeys hash_key new_key",
+    "auth.location": "BEARER Cookie Header Query",
+    "auth.remote_jwks": "RemoteJWKS",
+    "decision": "Decision Reason Verdict abstain allow deny",
+    "edge": "Edge",
+    "errors": "AgentgateError ConfigurationError UnknownScopeError",
+    "gate": "Gate",
+    "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware",
+    "observe.access_log": "AccessLog",
+    "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "proxy.backend": "HTTPBackend",
+    "proxy.gateway": "Gateway create_gateway",
+    "proxy.route": "Exact Prefix Regex Route",
+    "proxy.upstream": "PoolTransport",
+    "record": "Record record_of",
+    "request": "Call Principal Request",
+    "rules": "CELRules",
+    "secret": "Secret",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # type checkers would take any name for granted
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})

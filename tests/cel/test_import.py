@@ -14,9 +14,9 @@ assert sys.getrecursionlimit() == before
 """
 PACKAGE = """
 import sys
-import agentgate
+from agentgate import *
 assert not {name.partition(".")[0] for name in sys.modules} & {"celpy", "lark", "re2"}
-agentgate.CELRules(allow=["true"])
+CELRules(allow=["true"])
 assert "celpy" in sys.modules
 """
 COMPILED = """
