@@ -9,7 +9,7 @@ are there and empty: `has(mcp.tool)` is false for a chat completion.
 import os
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from agentgate import cel
 
@@ -103,6 +103,11 @@ def _converted(value: Any) -> Any:
     cls = value.__class__
     if (cls is str and value.isascii()) or (cls is int and -1 < value < 1 << 63):
         return value
+    if cls is list and len(value) < 64:
+        for element in value:
+            if element.__class__ is not str or not element.isascii():
+                return cel.to_cel(value)
+        return value  # nothing in an expression changes a list
     return cel.to_cel(value)
 
 
@@ -127,12 +132,9 @@ def _body(request: Request) -> bytes:
     return request.body
 
 
-def _call(request: Request, protocol: str) -> Call | None:
-    """The call, None if it is one in another protocol, of which every field is absent."""
-    call = request.call
-    if call is None:
-        raise cel.Missing(protocol)
-    return call if call.protocol == protocol else None
+def _absent(request: Request, path: str) -> NoReturn:
+    """There is no such field in the call, or no call, or one in another protocol, of which every field is absent."""
+    raise cel.Missing(path.partition(".")[0] if request.call is None else path)
 
 
 def _field(path: str, get: Callable[[Call], Any]) -> Reader:
@@ -140,11 +142,10 @@ def _field(path: str, get: Callable[[Call], Any]) -> Reader:
     protocol = path.partition(".")[0]
 
     def read(request: Request) -> Any:
-        call = _call(request, protocol)
-        value = None if call is None else get(call)
-        if value is None:
-            raise cel.Missing(path)
-        return value
+        call = request.call
+        if call is not None and call.protocol == protocol and (value := get(call)) is not None:
+            return value
+        _absent(request, path)
 
     return read
 
@@ -171,15 +172,17 @@ def _item(field: str, part: str, get: Callable[[Call], Any]) -> tuple[str, Reade
     named: Callable[[Call], Any] = attrgetter(field)
 
     def read(request: Request) -> Any:
-        call = _call(request, "mcp")
-        if call is None or named(call) is None:
-            if call is not None and call.provisional and not (call.tool or call.prompt or call.resource or call.task):
-                return cel.UNKNOWN
-            raise cel.Missing(item)
-        value = get(call)
-        if value is None:
+        call = request.call
+        if call is None or call.protocol != "mcp":
+            _absent(request, item)
+        if named(call) is not None:
+            value = get(call)
+            if value is not None:
+                return value
             raise cel.Missing(path)
-        return value
+        if call.provisional and not (call.tool or call.prompt or call.resource or call.task):
+            return cel.UNKNOWN
+        raise cel.Missing(item)
 
     return path, read
 

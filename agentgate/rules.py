@@ -4,7 +4,7 @@ Only `True` is yes, and no error opens anything: in `allow` and `require` it is 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -186,8 +186,9 @@ def _doubles(names: Iterable[str]) -> list[str]:
     return [f"{name}: several rules have this name" for name, count in Counter(names).items() if count > 1]
 
 
-def compile_rule(text: str, *, without: Collection[str] = ()) -> cel.Expression:
-    """The expression of a rule, for a place where some of the variables cannot be. Raises `cel.CompileError`."""
+def compile_rule(text: str, *, without: Mapping[str, str]) -> cel.Expression:
+    """The expression of a rule, for a place where some of the variables cannot be: which, and why. Raises
+    `cel.CompileError`."""
     return _Place(without=without).compile(text)
 
 
@@ -195,9 +196,10 @@ class _Place:
     """What the rules of one place may read, and how. What is wrong with the options is added to the faults."""
 
     def __init__(
-        self, claims: Any = None, metadata: Any = None, env: Any = None, *, without: Collection[str] = ()
+        self, claims: Any = None, metadata: Any = None, env: Any = None, *, without: Mapping[str, str] = REASONS
     ) -> None:
         self.faults: list[str] = []
+        self.reasons = {**REASONS, **without}
         self.variables = {name: kind for name, kind in VARIABLES.items() if name not in without}
         for variable, secret, keys in (("jwt", "rawToken", claims), ("apiKey", "key", metadata)):
             if keys is not None:
@@ -217,7 +219,7 @@ class _Place:
             text,
             variables=self.variables,
             functions=FUNCTIONS,
-            reasons=REASONS,
+            reasons=self.reasons,
             readers=self.readers,
             result="bool",
         )

@@ -7,7 +7,7 @@ source is bounded, so their number is. The budget counts work, not time: the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentgate.cel.limits import MAX_WORK
@@ -31,24 +31,22 @@ _SCALARS = frozenset({bool, int, float, type(None)})
 def weigh(*values: Any) -> int:
     """The steps of an operation that goes over all of these values."""
     steps = 0
-    pending = list(values)
-    while pending:
-        value = pending.pop()
-        cls = value.__class__
-        if cls in _SCALARS:
-            continue
-        if cls is str or cls is bytes:
-            steps += len(value) // FREE
-        elif cls is dict:
-            steps += len(value)
-            pending += value.values()
-        elif isinstance(value, Mapping):
-            steps += len(value)  # a view, such as that of headers: its values are made when they are read
-        elif isinstance(value, Sequence):
-            steps += len(value)
-            pending += value
-        if steps > MAX_WORK:  # also for values that hold themselves many times over
-            break
+    pending: list[Iterable[Any]] = [values]
+    while pending and steps <= MAX_WORK:  # the latter also ends values that hold themselves many times over
+        for value in pending.pop():
+            cls = value.__class__
+            if cls is str or cls is bytes:
+                steps += len(value) // FREE
+            elif cls in _SCALARS:
+                pass
+            elif cls is dict:
+                steps += len(value)
+                pending.append(value.values())
+            elif isinstance(value, Sequence):
+                steps += len(value)
+                pending.append(value)
+            elif isinstance(value, Mapping):
+                steps += len(value)  # a view, such as that of headers: its values are made when they are read
     return steps
 
 

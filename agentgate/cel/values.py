@@ -347,7 +347,12 @@ def _to_cel(value: Any, depth: int, left: list[int]) -> Any:
     if cls is bool or cls is float or value is None:
         return value
     if cls is dict or isinstance(value, Mapping):
-        return {map_key(_to_cel(key, 0, left)): _to_cel(element, depth - 1, left) for key, element in value.items()}
+        result: dict[Any, Any] = {}
+        for key, element in value.items():
+            simple = key.__class__ is str and key.isascii()
+            result[key if simple else map_key(_to_cel(key, 0, left))] = _to_cel(element, depth - 1, left)
+        left[0] -= len(result)
+        return result
     if cls is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
         depth -= 1
         return [_to_cel(element, depth, left) for element in value]

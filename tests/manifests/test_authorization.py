@@ -134,11 +134,12 @@ def faults(folder: Path, *documents: str) -> list[str]:
             E + "[2]: 1:1: the expression is int, not bool\n  1 + 1\n  ^~~~~",
         ]),
         (authz("p", ON_GATEWAY, 'true && mcp.tool.name == "{x}"'), [
-            E + "[0]: 1:9: there is no 'mcp' here: no protocol has been read when a traffic policy decides\n"
+            E + "[0]: 1:9: mcp is not here: no protocol has been read when a traffic policy decides\n"
             '  true && mcp.tool.name == "{x}"\n          ^~~',
         ]),
         (authz("p", ON_GATEWAY, "basicAuth.username == 'a'"), [
-            E + "[0]: 1:1: 'basicAuth' is not supported by this version\n  basicAuth.username == 'a'\n  ^~~~~~~~~",
+            E + "[0]: 1:1: basicAuth is not here: agentgate has no basic authentication\n"
+            "  basicAuth.username == 'a'\n  ^~~~~~~~~",
         ]),
         (authz("p", ON_GATEWAY), [E + ": List should have at least 1 item"]),
         (authz("p", ON_GATEWAY, *["true"] * 257), [E + ": List should have at most 256 items"]),
@@ -181,7 +182,7 @@ def test_faults_of_several_documents_are_told_at_once(tmp_path: Path) -> None:
 def test_what_is_not_known_yet_is_refused(name: str) -> None:
     """Though a rule in code may name it: there, it would fail, and a Deny deny everything."""
     (fault,) = expression_faults(f"has({name}.x)")
-    assert f"1:5: there is no '{name}' here: " in fault
+    assert f"1:5: {name} is not here: " in fault
 
 
 @pytest.mark.parametrize("name", sorted(VARIABLES.keys() - {"mcp", "llm", "a2a", "backend"}))
