@@ -169,7 +169,7 @@ class Generator(Blocks):
         if node.folded is not None and node.function != "matches":
             return self.constant(node.folded, node)
         arguments = [self.expression(a) for a in ([node.target] if node.target is not None else []) + node.args]
-        if function is None:
+        if function is None or not function.select(member, len(arguments)):
             return self.python("no_overload()", node)
         call = self.constant(function.member if member else function.plain, node)
         first = arguments[0] if arguments else None

@@ -202,3 +202,13 @@ def test_all_errors_are_errors_of_agentgate() -> None:
     for error in (cel.ParseError, cel.CheckError, cel.EvaluationError, cel.Unknown):
         assert issubclass(error, cel.CELError)
         assert issubclass(error, AgentgateError)
+
+
+@pytest.mark.parametrize(
+    "source", ["'a'.startsWith()", "'a'.matches()", "size([1], 2)", "json()", "'a'.contains('a', 1)"]
+)
+def test_a_call_of_no_known_form_is_an_error_where_nothing_is_checked(source: str) -> None:
+    with pytest.raises(cel.CheckError):
+        cel.compile(source)
+    with pytest.raises(cel.EvaluationError, match="no such overload"):
+        cel.compile(source, check=False).evaluate({})
