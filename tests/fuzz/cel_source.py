@@ -19,10 +19,12 @@ with atheris.instrument_imports(include=["agentgate.cel"]):
 
 _TOKENS = r"""
     true false null 0 1 -1 2u 1.5 'a' "b" b'c' r'\d' '''d''' `x-y` x y jwt request mcp source apiKey llm a2a
-    env backend .sub .path .headers .tool .name .arguments .x .?x [?0] [0] ['a'] . ( ) [ ] { } , : ? && || ! == != < <= > >= + - *
+    env backend
+    .sub .path .headers .tool .name .arguments .x .?x [?0] [0] ['a'] . ( ) [ ] { } , : ? && || ! == != < <= > >= + - *
     / % in has( size( type( dyn( default( coalesce( json( toJson( matches( cidr( ip( duration( timestamp( string( int(
     .exists(x, .all(x, .map(x, .filter(x, .exists_one(x, .transformMap(k,v, .with(x, cel.bind(x, .split( .join(
-    .replace( .contains( .startsWith( .matches( .regexReplace( .format( .containsIP( optional.of( .orValue( .optMap(x, .merge(
+    .replace( .contains( .startsWith( .matches( .regexReplace( .format( .containsIP( optional.of( .orValue(
+    .optMap(x, .merge(
     .filterKeys(x, .mapValues(x, .flatten( base64.encode( url.decode( form.decode( sha256.encode( math.greatest(
     .cookie( .redacted( .raw( .query( ' " \ // 9223372036854775807 1e308
 """
