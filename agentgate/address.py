@@ -62,13 +62,14 @@ def client(peer: str, forwarded_for: Iterable[bytes], trusted: Sequence[Network]
     hops = [hop.strip(b" \t") for value in forwarded_for for hop in value.split(b",")]
     if not hops or not _is_in(_parse(peer), trusted):
         return None
-    for position, hop in enumerate(reversed(hops), 1):
-        if position > MAX_HOPS:
-            raise ValueError
+    for hop in reversed(hops[-MAX_HOPS:]):
         address, port = _hop(hop)
-        if position == len(hops) or not _is_in(address, trusted):
-            return str(address), port
-    raise AssertionError("unreachable: there is a left-most hop")
+        if not _is_in(address, trusted):
+            break
+    else:
+        if len(hops) > MAX_HOPS:
+            raise ValueError
+    return str(address), port
 
 
 def _hop(hop: bytes) -> tuple[IPv4Address | IPv6Address, int | None]:

@@ -209,13 +209,10 @@ class _Whole:
         self._request = request
 
     def __getattr__(self, field: str) -> Any:
-        path = f"{self._path}.{field}"
         try:
-            return READERS[path](self._request)
-        except cel.Missing as missing:
-            if missing.path == path:
-                raise AttributeError from None  # which is how the engine is told of an absent field
-            raise
+            return READERS[f"{self._path}.{field}"](self._request)
+        except cel.Missing:
+            raise AttributeError from None  # which is how the engine is told of an absent field
 
 
 def _whole(path: str, first: str = "") -> Reader:

@@ -131,6 +131,8 @@ def of_scope(**scope: Any) -> Request:
         ("'team' in apiKey && size(apiKey) == 2", Request.http(api_key={"team": "eng"}), True),
         ("has(apiKey.team) && !has(apiKey.none)", Request.http(api_key={"team": "eng"}), True),
         ("jwt['https://x.example/roles'][0]", Request.http(jwt={"https://x.example/roles": ["a"]}), "a"),
+        ("jwt.roles", Request.http(jwt={"roles": ["caf\xe9", 1]}), ["caf\xe9", 1]),
+        ("size(apiKey) + size(jwt)", Request.http(api_key={"team": "eng"}, jwt={"sub": "a"}), 4),
         ("jwt.realm.roles[0]", Request.http(jwt={"realm": {"roles": ["a"]}}), "a"),
         ("jwt.?realm.?none.orValue('no')", Request.http(jwt={"realm": {}}), "no"),
         ("jwt.flag && jwt.none == null && jwt.share == 0.5", Request.http(jwt=PLAIN), True),
@@ -190,6 +192,9 @@ def test_values(source: str, request_: Request, expected: Any) -> None:
         "source.address",
         "source.rawPort",
         "source",
+        "mcp",
+        "mcp.with(m, has(m.tool))",
+        "llm.with(l, l.requestModel)",
         "backend.name",
         "has(backend.name)",
         "backend",
@@ -221,8 +226,9 @@ def test_arguments_may_be_unknown() -> None:
 
 @pytest.mark.parametrize("source", ["mcp.tool.name == 'a'", "has(mcp.tool)", "mcp.prompt.name == 'a'", "has(mcp.task)"])
 def test_what_a_provisional_call_without_a_name_is_about_is_unknown(source: str) -> None:
-    with pytest.raises(cel.Unknown):
-        evaluate(source, Request.http(call=Call("mcp", "initialize", provisional=True)))
+    for text in (source, source.replace("mcp.tool.name", "mcp.tool.with(t, t.name)")):
+        with pytest.raises(cel.Unknown):
+            evaluate(text, Request.http(call=Call("mcp", "initialize", provisional=True)))
     assert evaluate("mcp.methodName", Request.http(call=Call("mcp", "initialize", provisional=True))) == "initialize"
 
 

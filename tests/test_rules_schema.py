@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from agentgate import CELMiddleware, CELRules, ConfigurationError, Request
+from agentgate import CELMiddleware, CELRules, ConfigurationError, Request, cel
+from agentgate.rules import compile_rule
 from agentgate.testing import drive
 
 
@@ -68,3 +69,10 @@ async def test_the_middleware_takes_them_as_well() -> None:
         CELMiddleware(app, allow=["apiKey.team == 'eng'"], metadata={})
     stack = CELMiddleware(app, allow=allow, claims={"sub": "string"}, env={"podName": "gw-1"})
     assert (await drive(stack, Request.http())).status == 200
+
+
+def test_where_a_variable_cannot_be_a_rule_is_told_why() -> None:
+    without = {"mcp": "is not here: nobody reads bodies"}
+    with pytest.raises(cel.CheckError, match="mcp is not here: nobody reads bodies"):
+        compile_rule("has(mcp.tool)", without=without)
+    assert compile_rule("request.path == '/'", without=without).evaluate(Request.http()) is True
