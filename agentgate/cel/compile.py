@@ -19,7 +19,7 @@ from typing import Any
 
 from agentgate.cel.blocks import Blocks
 from agentgate.cel.check import Environment
-from agentgate.cel.cost import FREE, SLOW, free_search
+from agentgate.cel.cost import FREE, SLOW, SLOWNESS, free_search
 from agentgate.cel.emit import Program, at
 from agentgate.cel.functions import Function
 from agentgate.cel.library import FUNCTIONS
@@ -219,7 +219,7 @@ class Generator(Blocks):
         elif node.function == "json":
             paid = f"(n := n - document_cost({parts or 'x0'})) >= 0"
         elif node.function in SLOW:
-            paid = f"(n := n - weigh({parts}) * 8) >= 0"
+            paid = f"(n := n - weigh({parts}) * {SLOWNESS}) >= 0"
         elif node.function == "_+_" and len(weighed) == 2:
             paid = "(t0 := x0).__class__ is (t1 := x1).__class__ is int or (n := n - weigh(t0, t1)) >= 0"
         elif len(weighed) == 1:

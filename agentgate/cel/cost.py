@@ -14,14 +14,13 @@ from agentgate.cel.limits import MAX_WORK
 from agentgate.cel.tree import Call, Loop, Node, children
 
 FREE: Final = 256  # a text shorter than this costs nothing to look at
-SLOW: Final = frozenset(
-    {"form.decode", "form.encode", "url.decode", "url.encode", "strings.quote"}
-)  # eight times as slow
+# Functions that look at each character in Python, and how much slower that is.
+SLOW: Final = frozenset({"form.decode", "form.encode", "url.decode", "url.encode", "strings.quote"})
+SLOWNESS: Final = 12
 # What an element of a macro costs beyond the operation, in operations: sixteen are a step.
+_ERROR = 12  # an operand may fail, which costs what a dozen operations do
 _PRICES = {
-    **dict.fromkeys(
-        ("_&&_", "_||_", "_?_:_"), 12
-    ),  # an operand may fail, and an error costs what a dozen operations do
+    **dict.fromkeys(("_&&_", "_||_", "_?_:_"), _ERROR),
     **dict.fromkeys(("startsWith", "endsWith", "contains", "size", "has", "dyn", "type"), 0),
     **dict.fromkeys(("matches", "regexReplace", "json", *SLOW), 160),
 }
