@@ -56,7 +56,7 @@ class ProtectedResource:
 
     def __init__(self, url: str, authenticators: Sequence["Authenticator"]) -> None:
         self.url = url
-        metadata = {"resource": url, **_metadata(authenticators)}
+        metadata = {"resource": url, **merged_metadata(authenticators)}
         parts = urlsplit(url)
         self.host = host_of(url)
         self.path = f"{WELL_KNOWN}{parts.path}".encode()
@@ -145,8 +145,9 @@ def host_of(url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]:
-    """What all of them say together: lists are joined; of anything else the first one counts."""
+def merged_metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]:
+    """What all of them say together: lists are joined; of anything else the first one counts. Raises one
+    `ConfigurationError` with every fault."""
     merged: dict[str, Any] = {}
     faults: list[str] = []
     for policy in authenticators:

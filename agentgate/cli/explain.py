@@ -37,12 +37,19 @@ class Asked(NamedTuple):
     body: str | None  # a file
 
 
-def explain(files: Sequence[str], asked: Asked, *, gateway: str | None) -> int:
+def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_url: str | None) -> int:
     """Print the explanation. Returns 0 where the request is allowed, 1 where it is denied."""
     request = _request(asked)
     # Whether a key is weak does not matter here: nobody can call.
     unheard = AccessLog(lambda line: None)
-    found = load_gateway(files, gateway=gateway, observe=[unheard], allow_weak_keys=True, warn=lambda text: None)
+    found = load_gateway(
+        files,
+        gateway=gateway,
+        public_url=public_url,
+        observe=[unheard],
+        allow_weak_keys=True,
+        warn=lambda text: None,
+    )
     *answers, stands = found.explain(request, every=True)
     print(*_head(found, request, stands), "", *_table(answers or [stands], stands), "", _last(stands), sep="\n")
     return 0 if stands.effect == "allow" else 1
