@@ -272,9 +272,10 @@ def _seen_now(view: Request, scope: Scope) -> Request:
 def _sent(view: Request, outcome: Outcome) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and query for the app: those that were judged, without the credential that was accepted, and with what
     the app is told of the caller."""
-    headers, query = [*view.raw_headers], view.query_string
-    if outcome.location is not None:
-        headers, query = outcome.location.remove(view.raw_headers, query)
+    if outcome.location is None:
+        headers, query = [*view.raw_headers], view.query_string
+    else:
+        headers, query = outcome.location.remove(view.raw_headers, view.query_string)
     headers += outcome.headers
     return headers, query
 
