@@ -151,12 +151,9 @@ class Gate:
         what the app is told of the caller; and the `send` for its answer."""
         view = record.view
         onward = {**scope, SCOPE_KEY: record}
-        headers = [*view.raw_headers]
-        if outcome.location is not None:
-            headers, onward["query_string"] = outcome.location.remove(view.raw_headers, view.query_string)
-            if scope.get("raw_path") is not None:
-                onward["raw_path"] = view.raw_path  # some test clients leave the query in it
-        headers += outcome.headers
+        headers, onward["query_string"] = _sent(view, outcome)
+        if scope.get("raw_path") is not None:
+            onward["raw_path"] = view.raw_path  # some test clients leave the query in it
         reading = outcome.reading
         if reading is not None:
             headers, body = reading.onward(headers, view.body)
@@ -183,7 +180,7 @@ class Gate:
 
     def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
-        first denial, or an allow. No app is called.
+        first denial, or an allow. A Gate that is this one's app is asked as well; no other app is called.
 
         With `every`, the authorizers behind a denial are asked as well, each of their rules is in `Decision.verdicts`,
         and what stands is told once more at the end: `*asked, stands = gate.explain(request, every=True)`.
@@ -191,6 +188,9 @@ class Gate:
         Nothing waits: policies answer from what they hold now. A request built as authenticated already (`api_key=`
         or `jwt=`) goes to the authorizers at once.
         """
+        return self._explain(request, known=bool(request.principals), every=every)
+
+    def _explain(self, request: Request, *, known: bool, every: bool) -> list[Decision]:
         view = copy(request)
         refusal = self.edge.check(view, self._singletons)
         view = self.cleaned(view)
@@ -201,17 +201,21 @@ class Gate:
         if view.body is None:
             with_body(view, b"")
         trail: list[Decision] = []
-        known = () if request.principals else self.authenticate
-        steps = self._posture.evaluate(view, trail, known, every=every)
+        steps = self._posture.evaluate(view, trail, () if known else self.authenticate, every=every)
         try:
             next(steps)
             while True:
                 steps.send(None)
         except StopIteration as stop:
-            stands: Decision = stop.value.decision
-            if stands.effect == "allow":  # where nobody had to say yes, the list still ends with what stands
-                stands = trail[-1] if trail and trail[-1].effect == "allow" and trail[-1].enforced else OPEN
-            return trail if trail and trail[-1] is stands and not every else [*trail, stands]
+            outcome: Outcome = stop.value
+        stands = outcome.decision
+        if isinstance(self.app, Gate) and (stands.effect == "allow" or every):
+            headers, query = _sent(view, outcome)
+            within = self.app._explain(with_headers(view, tuple(headers), query), known=known, every=every)
+            return [*trail, *(within if stands.effect == "allow" else [*within[:-1], stands])]
+        if stands.effect == "allow":  # where nobody had to say yes, the list still ends with what stands
+            stands = trail[-1] if trail and trail[-1].effect == "allow" and trail[-1].enforced else OPEN
+        return trail if trail and trail[-1] is stands and not every else [*trail, stands]
 
     def __repr__(self) -> str:
         slots = ("authenticate", "authorize", "observe")
@@ -268,6 +272,17 @@ def _seen_now(view: Request, scope: Scope) -> Request:
     if view.source is not None and seen.peer == view.peer:
         forwarded_for(seen, view.source)
     return seen
+
+
+def _sent(view: Request, outcome: Outcome) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and query for the app: those that were judged, without the credential that was accepted, and with what
+    the app is told of the caller."""
+    if outcome.location is None:
+        headers, query = [*view.raw_headers], view.query_string
+    else:
+        headers, query = outcome.location.remove(view.raw_headers, view.query_string)
+    headers += outcome.headers
+    return headers, query
 
 
 def _recording(record: Record, send: Send) -> Send:

@@ -42,7 +42,7 @@ class APIKeyMiddleware(Gate):
 
 
 class JWTMiddleware(Gate):
-    """`Gate(app, authenticate=[JWTAuth(issuer=issuer, ...)], mode=mode, edge=edge)`."""
+    """`Gate(app, authenticate=[JWTAuth(issuer=issuer, ...)], mode=mode, edge=edge, public_url=public_url)`."""
 
     def __init__(
         self,
@@ -56,9 +56,12 @@ class JWTMiddleware(Gate):
         max_lifetime: float | None = None,
         require_at_jwt: bool = False,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
+        resource_metadata: Mapping[str, Any] = NOTHING,
         cache_size: int = 4096,
         mode: Mode = "strict",
         edge: Edge | None = None,
+        public_url: str | None = None,
     ) -> None:
         tokens = JWTAuth(
             issuer=issuer,
@@ -69,9 +72,11 @@ class JWTMiddleware(Gate):
             max_lifetime=max_lifetime,
             require_at_jwt=require_at_jwt,
             location=location,
+            identity_headers=identity_headers,
+            resource_metadata=resource_metadata,
             cache_size=cache_size,
         )
-        super().__init__(app, authenticate=[tokens], mode=mode, edge=edge)
+        super().__init__(app, authenticate=[tokens], mode=mode, edge=edge, public_url=public_url)
 
 
 class CELMiddleware(Gate):

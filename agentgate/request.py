@@ -411,11 +411,13 @@ def calling(request: Request, call: Call) -> Request:
     return view
 
 
-def with_headers(request: Request, headers: RawHeaders) -> Request:
-    """The same request with other headers. The Gate's alone to call."""
+def with_headers(request: Request, headers: RawHeaders, query: bytes | None = None) -> Request:
+    """The same request with other headers, and another query. The Gate's alone to call."""
     changed = copy(request)
     changed.raw_headers = headers
     changed._by_name = changed._headers = changed._host = None
+    if query is not None:
+        changed.query_string, changed._query = query, None
     return changed
 
 

@@ -267,6 +267,13 @@ EXPECTED: Final = {
     "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
     "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
+    "mcp_login.py": [
+        "HTTP/1.1 401 Unauthorized",
+        'www-authenticate: Bearer resource_metadata="http://localhost:8080/.well-known/oauth-protected-resource/mcp",'
+        ' scope="tools:call"',
+        '{"resource": "http://localhost:8080/mcp", "authorization_servers": ["https://login.example.com/realms/agents"],'
+        ' "scopes_supported": ["tools:call"], "bearer_methods_supported": ["header"]}',
+    ],
 }
 
 

@@ -13,7 +13,9 @@ from agentgate import (
     Edge,
     Gate,
     Header,
+    Key,
     Principal,
+    Query,
     Request,
     StaticKeys,
     allow,
@@ -187,3 +189,101 @@ async def test_gates_that_are_called_in_turn_judge_their_own_scopes() -> None:
 
     exchange = await drive(Gate(fallback, observe=[Recorder()], edge=lax), http_scope("GET", "/a"))
     assert (exchange.status, app.calls) == (403, 0)
+
+
+# -- explain ---------------------------------------------------------------------------------------------------------
+
+IN_QUERY = APIKeyAuth(StaticKeys({"bob": KEY}), location=Query("key"))
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "request_", "expected"),
+    [
+        pytest.param(
+            [APIKeyAuth(KEYS)],
+            [IN_QUERY],
+            Request.http(target=f"/?key={KEY}", headers=WITH_KEY),
+            ["allow alice", "allow bob"],
+            id="both let it pass",
+        ),
+        pytest.param(
+            [IN_QUERY], [APIKeyAuth(KEYS)], Request.http(headers=WITH_KEY), ["deny"], id="the outer one first"
+        ),
+        pytest.param(
+            [APIKeyAuth(KEYS)],
+            [IN_QUERY],
+            Request.http(headers=WITH_KEY),
+            ["allow alice", "deny"],
+            id="then the inner one",
+        ),
+        pytest.param(
+            [APIKeyAuth(KEYS)],
+            [APIKeyAuth(KEYS)],
+            Request.http(headers=WITH_KEY),
+            ["allow alice", "deny"],
+            id="a credential that the outer one accepted is gone",
+        ),
+        pytest.param(
+            [IN_QUERY],
+            [IN_QUERY],
+            Request.http(target=f"/?a&key={KEY}"),
+            ["allow bob", "deny"],
+            id="from the query, too",
+        ),
+        pytest.param(
+            [APIKeyAuth(KEYS)],
+            [APIKeyAuth(KEYS)],
+            Request.http(api_key={"name": "alice"}),
+            ["allow"],
+            id="neither is asked about a caller who is known",
+        ),
+    ],
+)
+def test_explain_asks_the_gates_inside(outer: Any, inner: Any, request_: Request, expected: list[str]) -> None:
+    nested = Gate(Gate(authenticate=inner), authenticate=outer)
+    trail = nested.explain(request_)
+    assert [" ".join([d.effect, *([d.principal.id] if d.principal else [])]) for d in trail] == expected
+    assert nested.explain(request_) == trail  # nothing is kept
+
+
+async def test_explain_and_the_request_path_agree() -> None:
+    """What a Gate inside sees, it sees in both."""
+    seen: list[tuple[str, str, tuple[str, ...]]] = []
+
+    @authorizer
+    def looks(request: Request) -> Decision:
+        headers = ",".join(f"{name}={value}" for name, value in request.headers.items() if name != "host")
+        seen.append((headers, request.query_string.decode(), tuple(p.id for p in request.principals)))
+        return allow()
+
+    keys = StaticKeys([Key("bob", KEY, {"group": "eng"})])
+    outer = APIKeyAuth(keys, location=Query("key"), identity_headers={"x-group": "group"})
+    nested = Gate(Gate(App(), authorize=[looks]), authenticate=[outer])
+    scope = http_scope(target=f"/?a=1&key={KEY}", headers={"x-group": "admin", "x": "1"})
+    await drive(nested, scope)
+    trail = nested.explain(Request(scope))
+    assert [d.policy for d in trail] == ["APIKeyAuth", "looks"]
+    assert seen == [("x=1,x-group=eng", "a=1", ("bob",))] * 2
+
+
+def test_explain_ends_with_one_yes_where_nobody_had_to_say_it() -> None:
+    nested = Gate(Gate(observe=[Recorder()]), observe=[Recorder()])
+    assert [d.policy for d in nested.explain(Request.http())] == ["gate"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "stands"),
+    [
+        pytest.param({}, ["deny APIKeyAuth", "deny no"], "APIKeyAuth", id="the outer Gate's denial stands"),
+        pytest.param(WITH_KEY, ["allow APIKeyAuth", "deny no"], "no", id="the inner one's, after a yes of the outer"),
+    ],
+)
+def test_explain_asks_every_policy_of_the_gates_inside(headers: Any, asked: list[str], stands: str) -> None:
+    @authorizer
+    def no(request: Request) -> Decision:
+        return deny("no")
+
+    nested = Gate(Gate(authorize=[no]), authenticate=[APIKeyAuth(KEYS)])
+    *found, last = nested.explain(Request.http(headers=headers), every=True)
+    assert [f"{decision.effect} {decision.policy}" for decision in found] == asked
+    assert (last.effect, last.policy) == ("deny", stands)

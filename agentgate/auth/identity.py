@@ -27,6 +27,8 @@ _FOLD: Final = (
     + b"-" * 128
 )
 
+_FOLD_LINES: Final = _FOLD[:10] + b"\n" + _FOLD[11:]  # of several names at once, one a line
+
 _RESERVED: Final = SINGLETONS | {
     *(b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"expect"),
     *(b"accept", b"accept-encoding", b"cookie", b"date", b"forwarded", b"range", b"via"),
@@ -51,7 +53,7 @@ class IdentityHeaders:
     A name that says something else, or that two of them would fight for, is a `ConfigurationError`.
     """
 
-    __slots__ = ("_fields", "_folded")
+    __slots__ = ("_fields", "_folded", "_suspicious")
 
     def __init__(self, authenticators: Sequence["Authenticator"]) -> None:
         having = [policy for policy in authenticators if policy.identity_headers]
@@ -62,7 +64,8 @@ class IdentityHeaders:
             id(policy): tuple((name.lower().encode(), attribute) for name, attribute in policy.identity_headers.items())
             for policy in having
         }
-        self._folded = frozenset(fold(name) for fields in self._fields.values() for name, _ in fields)
+        self._folded: frozenset[bytes] = frozenset(fold(name) for fields in self._fields.values() for name, _ in fields)
+        self._suspicious = re.compile(b"|".join([b"connection", *map(re.escape, self._folded)])).search
 
     def without(self, headers: RawHeaders) -> RawHeaders:
         """The headers without those that could be taken for one of ours; the very same when there is none.
@@ -70,6 +73,9 @@ class IdentityHeaders:
         `Connection` may not name them either: the next hop would remove what we set.
         """
         ours = self._folded
+        names = b"\n".join([name for name, _ in headers]).translate(_FOLD_LINES)
+        if self._suspicious(names) is None:
+            return headers  # as nearly always; what is only part of a name is told apart below
         kept: list[tuple[bytes, bytes]] = []
         for pair in headers:
             name, value = pair
@@ -90,12 +96,13 @@ class IdentityHeaders:
 
         Raises `NotSendable` for what is no text, whole number or truth value of visible ASCII.
         """
-        fields = self._fields.get(id(policy), ())
-        return tuple(
-            (name, _text(attribute, value))
-            for name, attribute in fields
-            if (value := principal.attributes.get(attribute, _ABSENT)) is not _ABSENT
-        )
+        attributes = principal.attributes
+        headers = []
+        for name, attribute in self._fields.get(id(policy), ()):
+            value = attributes.get(attribute, _ABSENT)
+            if value is not _ABSENT:
+                headers.append((name, _text(attribute, value)))
+        return tuple(headers)
 
 
 def identity_headers(authenticators: Sequence["Authenticator"]) -> IdentityHeaders | None:

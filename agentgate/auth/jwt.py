@@ -15,13 +15,14 @@ from typing import Any, Final, final
 from .. import strict_json
 from ..decision import Decision, Reason, abstain, allow, deny
 from ..errors import ConfigurationError
-from ..policy import Authenticator
+from ..policy import NOTHING, Authenticator
 from ..request import JWT, Principal, RawHeaders, Request
 from .base64url import decode
 from .jose import Compact, Header, TokenFault, find_key, invalid, malformed, read_header, split, verify
 from .jwks import StaticJWKS
 from .location import BEARER, Location
 from .remote_jwks import RemoteJWKS
+from .resource import metadata_of
 
 POLICY: Final = "JWTAuth"
 LEEWAY_SECONDS: Final = 60  # between our clock and the issuer's; as agentgateway has it
@@ -56,6 +57,9 @@ class JWTAuth(Authenticator):
     seconds from `iat` to `exp`. `require_at_jwt`: only access tokens that say so (RFC 9068). `cache_size`: how many
     verified tokens are kept for up to a minute; 0 turns that off.
 
+    `identity_headers` tell the app of claims: `{"x-agent-sub": "sub"}`. `resource_metadata` is added to what OAuth
+    clients are told where there is a `public_url`.
+
     A missing token abstains; one of another issuer, or a bearer value that is no token, is left to others; a bad one
     is 401, with agentgateway's words and a challenge. Faults of configuration are one `ConfigurationError`.
     """
@@ -73,6 +77,8 @@ class JWTAuth(Authenticator):
         max_lifetime: float | None = None,
         require_at_jwt: bool = False,
         location: Location = BEARER,
+        identity_headers: Mapping[str, str] = NOTHING,
+        resource_metadata: Mapping[str, Any] = NOTHING,
         cache_size: int = 4096,
     ) -> None:
         faults: list[str] = []
@@ -87,6 +93,8 @@ class JWTAuth(Authenticator):
             faults.append("max_lifetime is a number of seconds")
         if not isinstance(cache_size, int) or cache_size < 0:
             faults.append("cache_size is a number of tokens")
+        if not isinstance(resource_metadata, Mapping):
+            faults.append("resource_metadata maps names of RFC 9728 to what they say")
         try:
             self.jwks = _store(jwks, issuer)
         except ConfigurationError as exc:
@@ -97,6 +105,8 @@ class JWTAuth(Authenticator):
             self.prepares = self.jwks.refreshes
         self.issuer = issuer
         self.location = location
+        self.identity_headers = identity_headers
+        self.resource_metadata = metadata_of(issuer, self._scopes, resource_metadata)
         self._audiences = audiences
         self._max_lifetime = max_lifetime
         self._types = _ACCESS_TOKEN if require_at_jwt else _ANY_TOKEN

@@ -44,7 +44,9 @@ _logger = logging.getLogger("agentgate.jwks")
 class RemoteJWKS:
     """The JWK Set at `url`, which is https, or http on this machine.
 
-    `transport` is httpx's, for a network that needs a CA or a proxy of its own, and for tests; `clock` counts seconds.
+    `max_age`: how many seconds keys are good; left out, the response says it (`Cache-Control`, between a minute and an
+    hour), else five minutes. `transport` is httpx's, for a network that needs a CA or a proxy of its own, and for
+    tests; `clock` counts seconds.
     A set with a private or a symmetric key is refused whole; keys that are unfit are left out with a warning.
     """
 
@@ -54,6 +56,7 @@ class RemoteJWKS:
         self,
         url: str,
         *,
+        max_age: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +65,9 @@ class RemoteJWKS:
         self.issuer: str | None = None
         self.keys: KeySet | None = None
         """The keys as last fetched; None before that, and when they have become too old."""
+        if max_age is not None and not max_age >= LEAST_MAX_AGE:
+            raise ConfigurationError("max_age is at least 60 seconds")
+        self.max_age: Final = max_age
         self._transport = transport
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -78,13 +84,14 @@ class RemoteJWKS:
         cls,
         issuer: str,
         *,
+        max_age: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> "RemoteJWKS":
         """The keys of an OpenID provider: its configuration, at `/.well-known/openid-configuration` below the issuer,
         says where they are. Both are fetched each time; a configuration of another issuer is refused."""
         below = str(issuer).removesuffix("/")
-        remote = cls(f"{below}/.well-known/openid-configuration", transport=transport, clock=clock)
+        remote = cls(f"{below}/.well-known/openid-configuration", max_age=max_age, transport=transport, clock=clock)
         if remote.url.query:
             raise ConfigurationError("an issuer that keys are discovered from has no query")
         remote.issuer = issuer
@@ -118,7 +125,7 @@ class RemoteJWKS:
 
     async def _fetch(self) -> None:
         try:
-            document, max_age = await self._get_keys()
+            document, said = await self._get_keys()
             self._take(document)
         except Exception as exc:
             self._failures += 1
@@ -129,6 +136,7 @@ class RemoteJWKS:
             self._look_again = min(self._not_before, self._expires)
         else:
             now = self._clock()
+            max_age = said if self.max_age is None else self.max_age
             self._failures = 0
             self._not_before = now + COOL_DOWN_SECONDS
             self._look_again = now + max_age * EARLY

@@ -6,8 +6,9 @@ is told but where the authorization server is and which scopes to ask for.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -55,7 +56,7 @@ class ProtectedResource:
 
     def __init__(self, url: str, authenticators: Sequence["Authenticator"]) -> None:
         self.url = url
-        metadata = {"resource": url, **_metadata(authenticators)}
+        metadata = {"resource": url, **merged_metadata(authenticators)}
         parts = urlsplit(url)
         self.host = host_of(url)
         self.path = f"{WELL_KNOWN}{parts.path}".encode()
@@ -129,14 +130,24 @@ def below(url: str, path: str) -> str:
     return url.rstrip("/") + quote(path, safe="/-._~!$&'()*+,;=:@")
 
 
+def metadata_of(issuer: str, scopes: Sequence[str], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What there is to tell of an issuer and the scopes that its tokens must have, and what the operator adds. Who is
+    said to be the authorization server is the issuer, if it has a URL, unless the operator names another one."""
+    named = {"authorization_servers": [issuer]} if _is_server(issuer) else {}
+    more = added.get("scopes_supported", ())
+    asked = [*scopes, *(more if isinstance(more, (list, tuple)) else (more,))]
+    return MappingProxyType({**named, **added, "scopes_supported": asked})
+
+
 def host_of(url: str) -> str:
     """The host of a public URL as `Request.host` has it."""
     host = urlsplit(url).hostname or ""
     return f"[{host}]" if ":" in host else host
 
 
-def _metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]:
-    """What all of them say together: lists are joined; of anything else the first one counts."""
+def merged_metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]:
+    """What all of them say together: lists are joined; of anything else the first one counts. Raises one
+    `ConfigurationError` with every fault."""
     merged: dict[str, Any] = {}
     faults: list[str] = []
     for policy in authenticators:
@@ -146,8 +157,9 @@ def _metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]:
                 faults.append(f"{place}: {name} is not set there: it follows from public_url")
             elif name in _LISTS:
                 known = merged.setdefault(name, [])
-                listed = value if isinstance(value, (list, tuple)) else (None,)
-                known += [one for one in listed if one not in known]
+                for one in value if isinstance(value, (list, tuple)) else (None,):
+                    if one not in known:
+                        known.append(one)
             else:
                 merged.setdefault(name, value)
     for name, (fits, what) in _LISTS.items():

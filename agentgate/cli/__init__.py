@@ -114,6 +114,9 @@ def _serving(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace]
 def _documents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
     parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="the Gateway that is meant, when there are several")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="where clients reach the gateway: OAuth clients are told where to log in"
+    )
 
 
 def _weak_keys(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +153,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         backends=arguments.backend,
         gateway=arguments.gateway,
+        public_url=arguments.public_url,
         log_format=arguments.log_format,
         allow_weak_keys=arguments.allow_weak_keys,
     )
@@ -160,7 +164,12 @@ def _check(arguments: argparse.Namespace) -> int:
         return 2
     from .check import check
 
-    return check(arguments.files, gateway=arguments.gateway, allow_weak_keys=arguments.allow_weak_keys)
+    return check(
+        arguments.files,
+        gateway=arguments.gateway,
+        public_url=arguments.public_url,
+        allow_weak_keys=arguments.allow_weak_keys,
+    )
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -178,7 +187,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         jwt=arguments.jwt,
         body=arguments.body,
     )
-    return explain(arguments.files, asked, gateway=arguments.gateway)
+    return explain(arguments.files, asked, gateway=arguments.gateway, public_url=arguments.public_url)
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:

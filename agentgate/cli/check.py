@@ -7,9 +7,16 @@ from ..observe.access_log import AccessLog
 from . import warn
 
 
-def check(files: Sequence[str], *, gateway: str | None, allow_weak_keys: bool) -> int:
+def check(files: Sequence[str], *, gateway: str | None, public_url: str | None, allow_weak_keys: bool) -> int:
     """Say `ok`. Faults are raised, all of them at once."""
     unheard = AccessLog(lambda line: None)  # `serve` has a log as well, so a posture without a policy may be served
-    load_gateway(files, gateway=gateway, observe=[unheard], allow_weak_keys=allow_weak_keys, warn=warn)
+    load_gateway(
+        files,
+        gateway=gateway,
+        public_url=public_url,
+        observe=[unheard],
+        allow_weak_keys=allow_weak_keys,
+        warn=warn,
+    )
     print("ok")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..decision import Decision, Verdict
+from ..decision import Decision, Reason, Verdict
 from ..errors import ConfigurationError
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog
@@ -37,15 +37,22 @@ class Asked(NamedTuple):
     body: str | None  # a file
 
 
-def explain(files: Sequence[str], asked: Asked, *, gateway: str | None) -> int:
-    """Print the explanation. Returns 0 where the request is allowed, 1 where it is denied."""
+def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_url: str | None) -> int:
+    """Print the explanation. Returns 0 where the request is allowed or answered here, 1 where it is denied."""
     request = _request(asked)
     # Whether a key is weak does not matter here: nobody can call.
     unheard = AccessLog(lambda line: None)
-    found = load_gateway(files, gateway=gateway, observe=[unheard], allow_weak_keys=True, warn=lambda text: None)
+    found = load_gateway(
+        files,
+        gateway=gateway,
+        public_url=public_url,
+        observe=[unheard],
+        allow_weak_keys=True,
+        warn=lambda text: None,
+    )
     *answers, stands = found.explain(request, every=True)
     print(*_head(found, request, stands), "", *_table(answers or [stands], stands), "", _last(stands), sep="\n")
-    return 0 if stands.effect == "allow" else 1
+    return 0 if stands.effect == "allow" or stands.reason is Reason.DIRECT_RESPONSE else 1
 
 
 # -- the command line to a request -----------------------------------------------------------------------------------
@@ -179,6 +186,8 @@ def _whys(verdict: Verdict) -> list[str]:
 def _last(stands: Decision) -> str:
     if stands.effect == "allow":
         return "allowed"
+    if stands.reason is Reason.DIRECT_RESPONSE:
+        return f"answered here: {stands.status}"
     return _plain(f"denied: {stands.status} {stands.message}" + (f" ({stands.rule})" if stands.rule else ""))
 
 

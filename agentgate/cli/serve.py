@@ -19,6 +19,7 @@ def serve(
     port: int,
     backends: Sequence[str],
     gateway: str | None,
+    public_url: str | None,
     log_format: Format,
     allow_weak_keys: bool,
 ) -> int:
@@ -30,6 +31,7 @@ def serve(
             files,
             backends=_backends(backends),
             gateway=gateway,
+            public_url=public_url,
             observe=[AccessLog(log, format=log_format)],
             allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
             resolve=_resolves,

@@ -259,10 +259,92 @@ class Authorization(Model):
     action: Literal["Allow", "Deny", "Require"] = "Allow"
 
 
+class ServiceRef(Model):
+    """A BackendRef without weight and filters."""
+
+    group: Annotated[Literal[""], refuse_values(AGENTGATEWAY, INFERENCE)] = ""
+    kind: Annotated[Literal["Service"], refuse_values("AgentgatewayBackend", "InferencePool")] = "Service"
+    namespace: Label | None = None
+    name: Label
+    port: Port
+
+
+_DURATION: Final = re.compile(r"(?:[0-9]{1,9}(?:h|m|s|ms))+")
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def _seconds(value: Any) -> Any:
+    """Of a duration as Kubernetes writes it, such as `1h30m`."""
+    if not isinstance(value, str) or _DURATION.fullmatch(value) is None:
+        fault("a duration such as 5m or 1h30m")
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(ms|h|m|s)", value))
+    if seconds < 300:
+        fault("cacheDuration must be at least 5m.")
+    return seconds
+
+
+class RemoteKeys(Model):
+    exactly_one_of = ("backendRef", "url")
+
+    backend_ref: ServiceRef | None = None
+    url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
+    jwks_path: Annotated[str, Field(pattern=r"^/?[A-Za-z0-9\-._~!$&'()*+,;=:@%/]+$", max_length=2000)] | None = None
+    cache_duration: Annotated[float, BeforeValidator(_seconds)] = 300.0
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        yield from super().faults(raw)
+        if raw.get("backendRef") is not None and raw.get("jwksPath") is None:
+            yield ("jwksPath",), "jwksPath is required when backendRef is set"
+        if raw.get("url") is not None and raw.get("jwksPath") is not None:
+            yield ("jwksPath",), "jwksPath may not be set when url is set"
+
+
+class ProviderKeys(Model):
+    exactly_one_of = ("inline", "remote")
+
+    inline: Annotated[str, Field(min_length=2, max_length=65536)] | None = None
+    remote: RemoteKeys | None = None
+
+
+class Provider(Model):
+    issuer: Annotated[str, Field(min_length=1, max_length=256)]
+    audiences: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(min_length=1, max_length=64)
+    jwks: ProviderKeys
+
+
+class MCPAuthentication(Model):
+    resource_metadata: dict[str, Any] = Field(default_factory=dict)
+    provider: Unsupported = None
+    client_id: Unsupported = None
+
+
+class JWTAuthentication(Model):
+    mode: Literal["Strict", "Optional", "Permissive"] = "Strict"
+    providers: list[Provider] = Field(min_length=1, max_length=64)
+    location: CredentialLocation | None = None
+    mcp: MCPAuthentication | None = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        providers = raw.get("providers")
+        if not isinstance(providers, list):
+            return
+        if raw.get("mcp") is not None and len(providers) != 1:
+            yield ("mcp",), "jwtAuthentication.mcp requires exactly one provider"
+        if raw.get("mcp") is not None and raw.get("mode", "Strict") != "Strict":
+            yield ("mcp",), "jwtAuthentication.mcp requires mode Strict"
+        issuers = [provider.get("issuer") if isinstance(provider, dict) else None for provider in providers]
+        for number, issuer in enumerate(issuers):
+            if isinstance(issuer, str) and issuer in issuers[:number]:
+                yield ("providers", number, "issuer"), f"the issuer of providers[{issuers.index(issuer)}]"
+
+
 class Traffic(Model):
     phase: Annotated[Literal["PostRouting"], refuse_values("PreRouting")] = "PostRouting"
     api_key_authentication: APIKeyAuthentication | None = None
     authorization: Authorization | None = None
+    jwt_authentication: JWTAuthentication | None = None
     basic_authentication: Unsupported = None
     buffer: Unsupported = None
     cors: Unsupported = None
@@ -273,7 +355,6 @@ class Traffic(Model):
     ext_proc: Unsupported = None
     header_modifiers: Unsupported = None
     host_rewrite: Unsupported = None
-    jwt_authentication: Unsupported = None
     rate_limit: Unsupported = None
     retry: Unsupported = None
     timeouts: Unsupported = None

@@ -9,10 +9,19 @@ from typing import Any, Final
 from ..policy import Observer
 from ..proxy.gateway import Gateway, create_gateway
 from .authorization import authorizations
+from .jwt import attach_tokens, check_resources, public_url_of
 from .keys import KeySources, check_base64
-from .policies import authentications
+from .policies import Attached, attach_keys, check_targets
 from .read import Faults, read_documents
-from .routes import Services, build_routes, choose_gateway, gateways_of, plan_routes
+from .routes import (
+    Services,
+    build_routes,
+    check_locations,
+    choose_gateway,
+    gateways_of,
+    plan_routes,
+    route_urls,
+)
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _logger = logging.getLogger("agentgate.manifests")
@@ -23,6 +32,7 @@ def load_gateway(
     *,
     backends: Mapping[str, str] = _NONE,
     gateway: str | None = None,
+    public_url: str | None = None,
     observe: Sequence[Observer] = (),
     allow_weak_keys: bool = False,
     resolve: Callable[[str], bool] | None = None,
@@ -32,8 +42,9 @@ def load_gateway(
 
     `backends` says where a Service lives (`{"httpbin/httpbin:8000": "http://127.0.0.1:8000"}`), which is otherwise
     `http://name.namespace:port`; `resolve` is asked whether such a host name is known here. `gateway` is the
-    `namespace/name` of the Gateway to be, when the routes name several. `warn` is told of each weak key that
-    `allow_weak_keys` lets in.
+    `namespace/name` of the Gateway to be, when the routes name several. `public_url` is where clients reach it, as for
+    `create_gateway`; without it, what `resourceMetadata.resource` of the policies says. `warn` is told of each weak key
+    that `allow_weak_keys` lets in.
     """
     faults = Faults()
     documents = read_documents(paths, faults)
@@ -43,17 +54,18 @@ def load_gateway(
     named = frozenset[str]().union(*map(gateways_of, documents.routes))
     # Which Gateways there are is not known while routes cannot be read.
     chosen = gateway if documents.broken("HTTPRoute") else choose_gateway(named, gateway, faults)
-    attached = authentications(documents, named, KeySources(faults, allow_weak_keys, warn), faults)
+    check_targets(documents, named, faults)
     services = Services(backends, resolve, faults)
+    attached = Attached(faults)
+    attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)
+    attach_tokens(documents, services, attached)
     plan = plan_routes(documents.routes, chosen, services)
     if not documents.broken("HTTPRoute"):
         services.check_unused()
+    url = public_url_of(public_url, attached.all(), faults)
+    check_resources(url, route_urls(plan, chosen, attached, url), faults)
+    check_locations(plan, chosen, attached, faults)
     faults.raise_any()
     assert chosen is not None  # or it would have been a fault
-    general = attached.get(("Gateway", chosen))
-    return create_gateway(
-        *build_routes(plan, chosen, services, attached, authorizations(documents)),
-        authenticate=() if general is None else [general.authenticator],
-        mode="strict" if general is None else general.mode,
-        observe=observe,
-    )
+    routes = build_routes(plan, chosen, services, attached, authorizations(documents))
+    return create_gateway(*routes, observe=observe, public_url=url)

@@ -4,59 +4,90 @@ A policy that targets something which is not there is a fault: it would protect 
 target, where agentgateway lets chance decide.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..auth.api_key import APIKeyAuth
 from ..auth.location import BEARER, Cookie, Header, Location, Query
 from ..errors import ConfigurationError
+from ..policy import Authenticator
 from ..posture import Mode
 from .keys import KeySources, Source
 from .kinds import AgentgatewayPolicy, APIKeyAuthentication, CredentialLocation, Selector
 from .read import Document, Documents, Faults
 
-_MODES: Final[Mapping[str, Mode]] = {"Strict": "strict", "Optional": "optional", "Permissive": "permissive"}
+MODES: Final[Mapping[str, Mode]] = {"Strict": "strict", "Optional": "optional", "Permissive": "permissive"}
 _FIELD: Final = "spec.traffic.apiKeyAuthentication"
 
 Target = tuple[str, str]
 """Kind, and `namespace/name`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Authentication:
-    """What one policy says about who may call."""
+    """What one field of one policy says about who may call."""
 
-    authenticator: APIKeyAuth
+    policy: Document[AgentgatewayPolicy]
+    authenticators: Sequence[Authenticator]
     mode: Mode
+    resource: str | None = None  # what the policy says is the URL of what it protects
 
 
-def authentications(
-    documents: Documents, gateways: frozenset[str], keys: KeySources, faults: Faults
-) -> dict[Target, Authentication]:
-    """For each target of a policy, the authentication it asks for. `gateways`: all that a route names."""
+@dataclass
+class Attached:
+    """For each target of a policy, the authentications that it asks for, by field."""
+
+    faults: Faults
+    _found: dict[str, dict[Target, Authentication]] = field(default_factory=dict)
+    _owners: dict[tuple[str, Target], str] = field(default_factory=dict)
+
+    def attach(self, field: str, policy: Document[AgentgatewayPolicy], made: Authentication | None) -> None:
+        """To the targets of the policy. What could not be made counts all the same: it was asked for."""
+        for number, ref in enumerate(policy.model.spec.target_refs):
+            target = (ref.kind, f"{policy.namespace}/{ref.name}")
+            owner = self._owners.get((field, target))
+            if owner is not None:
+                article = "an" if field[0] in "aeiou" else "a"
+                text = f"{ref.kind} {target[1]} has {article} {field} already, by {owner}"
+                self.faults.add(policy.at(f"spec.targetRefs[{number}]", text), policy.order)
+            self._owners[field, target] = policy.place
+            if made is not None:
+                self._found.setdefault(field, {})[target] = made
+
+    def all(self) -> Iterator[Authentication]:
+        """Every one, once for each of its targets."""
+        for found in self._found.values():
+            yield from found.values()
+
+    def of(self, gateway: str | None, route: str) -> Sequence[Authentication]:
+        """What holds for a route, in the order in which it is asked. Each field is one: the route's own replaces the
+        Gateway's, and says nothing of the other fields."""
+        fields = (self._found.get(field, {}) for field in ("jwtAuthentication", "apiKeyAuthentication"))
+        both = [found.get(("HTTPRoute", route)) or found.get(("Gateway", gateway or "")) for found in fields]
+        return [one for one in both if one is not None]
+
+
+def check_targets(documents: Documents, gateways: frozenset[str], faults: Faults) -> None:
+    """Note the targets that are not there. `gateways`: all that a route names."""
     there = {("Gateway", name) for name in gateways}
     there |= {("HTTPRoute", route.full_name) for route in documents.routes}
     there |= {(kind, f"{namespace}/{name}") for kind, namespace, name in documents.unreadable}
-    attached: dict[Target, Authentication] = {}
-    owners: dict[Target, str] = {}
     for policy in documents.policies:
-        wanted = policy.model.spec.traffic and policy.model.spec.traffic.api_key_authentication
-        made = _authentication(policy, wanted, documents, keys, faults) if wanted else None
         for number, ref in enumerate(policy.model.spec.target_refs):
             target = (ref.kind, f"{policy.namespace}/{ref.name}")
-            where = f"spec.targetRefs[{number}]"
             if target not in there and not (ref.kind == "Gateway" and documents.broken("HTTPRoute")):
                 absent = "no HTTPRoute here names" if ref.kind == "Gateway" else "there is no"
-                faults.add(policy.at(where, f"{absent} {ref.kind} {target[1]}"), policy.order)
-            if wanted and target in owners:
-                text = f"{ref.kind} {target[1]} has an apiKeyAuthentication already, by {owners[target]}"
-                faults.add(policy.at(where, text), policy.order)
-            if wanted:
-                owners[target] = policy.place
-            if made is not None:
-                attached[target] = made
-    return attached
+                faults.add(policy.at(f"spec.targetRefs[{number}]", f"{absent} {ref.kind} {target[1]}"), policy.order)
+
+
+def attach_keys(documents: Documents, keys: KeySources, attached: Attached) -> None:
+    """Attach every `apiKeyAuthentication`."""
+    for policy in documents.policies:
+        wanted = policy.model.spec.traffic and policy.model.spec.traffic.api_key_authentication
+        if wanted:
+            made = _authentication(policy, wanted, documents, keys, attached.faults)
+            attached.attach("apiKeyAuthentication", policy, made)
 
 
 def _authentication(
@@ -68,10 +99,10 @@ def _authentication(
 ) -> Authentication | None:
     field, sources = _sources(policy, wanted, documents, faults)
     store = keys.keys(sources, f"{policy.place}: {_FIELD}.{field}", policy.order) if sources else None
-    location = _location(policy, wanted.location, faults)
+    location = location_of(policy, wanted.location, _FIELD, faults)
     if store is None or location is None:
         return None
-    return Authentication(APIKeyAuth(store, location=location), _MODES[wanted.mode])
+    return Authentication(policy, [APIKeyAuth(store, location=location)], MODES[wanted.mode])
 
 
 def _sources(
@@ -101,9 +132,10 @@ def _selected(candidates: Sequence[Source], namespace: str, selector: Selector) 
     return [one for one in candidates if one.namespace == namespace and wanted <= one.model.metadata.labels.items()]
 
 
-def _location(
-    policy: Document[AgentgatewayPolicy], written: CredentialLocation | None, faults: Faults
+def location_of(
+    policy: Document[AgentgatewayPolicy], written: CredentialLocation | None, field: str, faults: Faults
 ) -> Location | None:
+    """Where a credential is read, by the `location` of this field of a policy; None for a fault."""
     if written is None:
         return BEARER
     try:
@@ -114,5 +146,5 @@ def _location(
         if written.cookie is not None:
             return Cookie(written.cookie.name)
     except ConfigurationError as exc:
-        faults.add(policy.at(f"{_FIELD}.location", str(exc)), policy.order)
+        faults.add(policy.at(f"{field}.location", str(exc)), policy.order)
     return None

@@ -12,12 +12,13 @@ from urllib.parse import unquote
 
 from ..errors import ConfigurationError
 from ..proxy.backend import HTTPBackend
-from ..proxy.route import Exact, Prefix, Regex, Route
+from ..proxy.route import Exact, Prefix, Regex, Route, route_url
 from ..rules import CELRules
 from .authorization import Rules, rules_for
-from .kinds import BackendRef, HTTPRoute, PathMatch, RouteMatch, ValueMatch
+from .guard import guarded
+from .kinds import AgentgatewayPolicy, BackendRef, HTTPRoute, PathMatch, RouteMatch, ServiceRef, ValueMatch
 from .model import NOT_SUPPORTED
-from .policies import Authentication, Target
+from .policies import Attached, Authentication
 from .read import Document, Faults
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest
@@ -57,6 +58,7 @@ class Services:
     resolve: Callable[[str], bool] | None
     faults: Faults
     _backends: dict[str, HTTPBackend | None] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)  # by policies
     _resolves: dict[str, bool] = field(default_factory=dict)
 
     def check(self, route: Document[HTTPRoute], ref: BackendRef, path: str, *, served: bool) -> str:
@@ -76,10 +78,26 @@ class Services:
             self.faults.add(route.at(path, text), route.order)
         return service
 
+    def url(self, policy: Document[AgentgatewayPolicy], ref: ServiceRef, path: str) -> str | None:
+        """Where a Service lives that a policy refers to; None for a fault."""
+        service = f"{policy.namespace}/{ref.name}:{ref.port}"
+        host = f"{ref.name}.{policy.namespace}"
+        self._named.add(service)
+        if ref.namespace not in (None, policy.namespace):
+            text = f"{NOT_SUPPORTED}: a backend in another namespace, which needs a ReferenceGrant"
+            self.faults.add(policy.at(f"{path}.namespace", text), policy.order)
+        elif service in self.elsewhere or self._known(host):
+            # Where nobody resolves names, nobody calls: whether it will be https is not known, and no fault.
+            return self.elsewhere.get(service, f"{'http' if self.resolve else 'https'}://{host}:{ref.port}")
+        else:
+            text = f"Service {service} does not resolve here; say where it lives: --backend {service}=https://HOST:PORT"
+            self.faults.add(policy.at(path, text), policy.order)
+        return None
+
     def check_unused(self) -> None:
         """Note what `elsewhere` says about Services that no route names."""
         for service in self.elsewhere:
-            if service not in self._backends:
+            if service not in self._backends and service not in self._named:
                 self.faults.add(f"backend {service}: no HTTPRoute has such a backendRef")
 
     def backend(self, service: str) -> HTTPBackend:
@@ -128,35 +146,55 @@ def _seniority(document: Document[HTTPRoute]) -> tuple[datetime, str, str]:
     return document.model.metadata.creation_timestamp or _LAST, document.namespace, document.name
 
 
+def route_urls(
+    plan: Sequence[Plan], gateway: str | None, attached: Attached, public_url: str | None
+) -> dict[Authentication, set[str]]:
+    """For each authentication that holds for a route, the URLs of all of its routes."""
+    found: dict[Authentication, set[str]] = {}
+    for document, match, _ in plan:
+        url = public_url and route_url(public_url, path_of(match), document.model.spec.hostnames)
+        for one in attached.of(gateway, document.full_name):
+            found.setdefault(one, set()).update([url] if url else [])
+    return found
+
+
+def check_locations(plan: Sequence[Plan], gateway: str | None, attached: Attached, faults: Faults) -> None:
+    """Note the routes that nobody could call: two credentials are wanted in one place, and the first is taken away."""
+    for document, _, _ in plan:
+        both = [one for one in attached.of(gateway, document.full_name) if one.mode == "strict"]
+        if len(both) == 2 and both[0].authenticators[0].location == both[1].authenticators[0].location:
+            text = (
+                "jwtAuthentication and apiKeyAuthentication both read their credential there: give one of them another"
+            )
+            faults.add(
+                both[1].policy.at("spec.traffic.apiKeyAuthentication.location", f"for {document.full_name} {text}"),
+                both[1].policy.order,
+            )
+
+
 def build_routes(
-    plan: Sequence[Plan],
-    gateway: str,
-    services: Services,
-    attached: Mapping[Target, Authentication],
-    rules: Rules,
+    plan: Sequence[Plan], gateway: str, services: Services, attached: Attached, rules: Rules
 ) -> Iterator[Route]:
-    """The Routes of a plan without faults. An authentication of the route replaces the Gateway's, the rules of both
-    hold."""
+    """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, the
+    rules of both hold."""
     made: dict[str, list[CELRules]] = {}
     for document, match, service in plan:
-        own = attached.get(("HTTPRoute", document.full_name))
         if document.full_name not in made:
             made[document.full_name] = rules_for(rules, gateway, document.full_name)
         yield Route(
-            _path(match.path or PathMatch()),
-            services.backend(service),
+            path_of(match),
             hosts=document.model.spec.hostnames,
             methods=[match.method] if match.method else [],
             headers=_values(match.headers, str.lower),
             query=_values(match.query_params, str),
             name=document.full_name,
-            authenticate=None if own is None else [own.authenticator],
-            authorize=made[document.full_name],
-            mode=None if own is None else own.mode,
+            **guarded(services.backend(service), attached.of(gateway, document.full_name), made[document.full_name]),
         )
 
 
-def _path(match: PathMatch) -> Exact | Prefix | Regex:
+def path_of(route_match: RouteMatch) -> Exact | Prefix | Regex:
+    """What a match says of the path."""
+    match = route_match.path or PathMatch()
     if match.type == "RegularExpression":
         return Regex(match.value)
     path = unquote(match.value)  # routes are matched on the decoded path

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 from ..errors import ConfigurationError
 from ..policy import Observer
 from ..record import Record
+from ..request import JWT
 from .line_writer import LineWriter
 
 Format = Literal["text", "json"]
@@ -123,9 +124,9 @@ def fields(record: Record) -> dict[str, str | int | float]:
     found["http.version"] = f"HTTP/{version}.0" if len(version) == 1 else f"HTTP/{version}"
     if record.status is not None:
         found["http.status"] = record.status
-    claims = record.view.jwt
-    if claims is not None and isinstance(claims.get("sub"), str):
-        found["jwt.sub"] = claims["sub"]
+    for known in record.view.principals:
+        if known.source == JWT and isinstance(known.attributes.get("sub"), str):
+            found["jwt.sub"] = known.attributes["sub"]  # of several, the innermost's
     if record.protocol:
         found["protocol"] = record.protocol
     if record.details:

@@ -71,7 +71,7 @@ class Gateway:
                     mode=route.mode or mode,
                     edge=edge,
                     protocol=protocol,
-                    public_url=None if public_url is None else route.below(public_url),
+                    public_url=None if public_url is None else route.url(public_url),
                 )
                 if app.resource is not None:
                     documents.append(DocumentRoute(route, app.resource))

@@ -130,16 +130,21 @@ class Route:
             and all(_all_equal(request.query.get(name), value) for name, value in self.query.items())
         )
 
-    def below(self, public_url: str) -> str | None:
-        """The route's own URL where the gateway is reached at `public_url`; None where it is not reached there: it is
-        for other hosts, or has a path that is no one path."""
-        host = host_of(public_url)
-        if isinstance(self.path, Regex) or (self.hosts and not any(_admits(name, host) for name in self.hosts)):
-            return None
-        return below(public_url, self.path.path.rstrip("/") if isinstance(self.path, Prefix) else self.path.path)
+    def url(self, public_url: str) -> str | None:
+        """See `route_url`."""
+        return route_url(public_url, self.path, self.hosts)
 
     def __repr__(self) -> str:
         return f"Route({self.path!r}, {self.backend!r}, hosts={list(self.hosts)}, name={self.name!r})"
+
+
+def route_url(public_url: str, path: Exact | Prefix | Regex, hosts: Sequence[str]) -> str | None:
+    """A route's own URL where the gateway is reached at `public_url`; None where the route is not reached there: it is
+    for other hosts, or its path is no one path."""
+    host = host_of(public_url)
+    if isinstance(path, Regex) or (hosts and not any(_admits(name, host) for name in hosts)):
+        return None
+    return below(public_url, path.path.rstrip("/") if isinstance(path, Prefix) else path.path)
 
 
 class DocumentRoute(Route):

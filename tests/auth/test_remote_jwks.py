@@ -227,6 +227,31 @@ async def test_the_age_that_the_provider_says(cache_control: str | None, age: fl
     assert len(provider.asked) == 2
 
 
+@pytest.mark.parametrize("age", [60.0, 86400.0])
+async def test_the_age_that_the_operator_says(age: float) -> None:
+    """It counts as it is, whatever the provider says."""
+    provider = Provider(ISSUER)
+    provider.headers = {"cache-control": "max-age=600"}
+    store = RemoteJWKS(URL, max_age=age, transport=provider.transport, clock=provider.clock)
+    policy = JWTAuth(issuer=ISSUER.issuer, audience="api", jwks=store)
+    await ask(policy)
+    provider.clock.now += age * EARLY - 0.01
+    await ask(policy)
+    await settle()
+    assert len(provider.asked) == 1
+    provider.clock.now += 0.02
+    await ask(policy)
+    await settle()
+    assert len(provider.asked) == 2
+
+
+@pytest.mark.parametrize("age", [0, -1, 59.9, float("nan")])
+def test_an_age_that_would_ask_all_the_time(age: float) -> None:
+    for make in (RemoteJWKS, RemoteJWKS.discover):
+        with pytest.raises(ConfigurationError, match="max_age is at least 60 seconds"):
+            make(URL, max_age=age)
+
+
 # -- keys that are new -----------------------------------------------------------------------------------------------
 
 

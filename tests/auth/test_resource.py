@@ -15,6 +15,8 @@ from agentgate import (
     Decision,
     Gate,
     Header,
+    JWTAuth,
+    JWTMiddleware,
     Principal,
     Query,
     Reason,
@@ -397,3 +399,63 @@ async def test_an_authenticator_that_fails_asks_for_no_login() -> None:
 
     exchange = await drive(gate(Fails()), http_scope())
     assert (exchange.status, challenges(exchange)) == (500, [])
+
+
+# Of JWTAuth.
+
+JWKS = {"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
+
+
+def tokens(issuer: str = ISSUER, **options: Any) -> JWTAuth:
+    return JWTAuth(issuer=issuer, audience="a", jwks=JWKS, **options)
+
+
+@pytest.mark.parametrize(
+    ("auth", "found"),
+    [
+        pytest.param(tokens(), {"authorization_servers": [ISSUER]}, id="the issuer is the server"),
+        pytest.param(
+            tokens(scopes=["b", "a"], resource_metadata={"scopes_supported": ["c", "a"], "resource_name": "Tools"}),
+            {"authorization_servers": [ISSUER], "scopes_supported": ["b", "a", "c"], "resource_name": "Tools"},
+            id="scopes that it requires come first",
+        ),
+        pytest.param(
+            tokens("name", resource_metadata={"authorization_servers": ["https://login"]}),
+            {"authorization_servers": ["https://login"]},
+            id="the operator names the server of an issuer without a URL",
+        ),
+    ],
+)
+def test_what_there_is_to_tell_of_tokens(auth: JWTAuth, found: dict[str, Any]) -> None:
+    assert metadata(auth) == {"resource": URL, **found, "bearer_methods_supported": ["header"]}
+
+
+async def test_an_issuer_without_a_url_is_no_server() -> None:
+    opened = gate(tokens("name", scopes=["a"]))
+    assert (await drive(opened, http_scope(target=DOCUMENT))).status == 401
+    assert challenges(await drive(opened, http_scope())) == ["Bearer"]
+
+
+@pytest.mark.parametrize("added", [[], "x", None], ids=repr)
+def test_metadata_that_is_no_mapping(added: Any) -> None:
+    with pytest.raises(ConfigurationError, match="JWTAuth: resource_metadata maps names of RFC 9728"):
+        tokens(resource_metadata=added)
+
+
+def test_a_scope_added_that_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="resource_metadata: scopes_supported are scopes"):
+        gate(tokens(resource_metadata={"scopes_supported": "a b"}))
+
+
+async def test_the_middleware_takes_it_all() -> None:
+    wrapped = JWTMiddleware(
+        app,
+        issuer=ISSUER,
+        audience="a",
+        jwks=JWKS,
+        identity_headers={"x-sub": "sub"},
+        resource_metadata={"resource_name": "Tools"},
+        public_url=URL,
+    )
+    assert json.loads((await drive(wrapped, http_scope(target=DOCUMENT))).body)["resource_name"] == "Tools"
+    assert wrapped.authenticate[0].identity_headers == {"x-sub": "sub"}

@@ -321,3 +321,43 @@ def test_check_lets_weak_keys_in_with_a_warning(tmp_path: Path, capsys: pytest.C
     assert out == "ok\n"
     assert err.startswith("agentgate: WARNING: ")
     assert "hunter22" not in err
+
+
+JWT = policy(
+    "tokens",
+    "infra Gateway gw",
+    json.dumps(
+        {
+            "jwtAuthentication": {
+                "providers": [
+                    {
+                        "issuer": "https://login.example.com",
+                        "audiences": ["api"],
+                        # Where it lives is not known here, and nobody calls.
+                        "jwks": {"remote": {"backendRef": {"name": "keycloak", "port": 8080}, "jwksPath": "/certs"}},
+                    }
+                ],
+                "mcp": {},
+            }
+        }
+    ),
+)
+GW = ("--public-url", "https://gw.example.com")
+
+
+def test_tokens_in_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, ROUTE, JWT, authz("rules", "infra Gateway gw", 'jwt.sub == "bob"'))
+    assert main(["check", file, *GW]) == 0
+    assert main(["explain", file, *GW]) == 1
+    assert "denied: 401 authentication failure: no bearer token found" in capsys.readouterr().out
+    assert main(["explain", file, *GW, "--jwt", '{"sub": "bob"}']) == 0
+    assert main(["explain", file, *GW, "--jwt", '{"sub": "eve"}']) == 1
+    assert main(["explain", file, *GW, "--path", "/.well-known/oauth-protected-resource"]) == 0
+    assert capsys.readouterr().out.endswith("\nanswered here: 200\n")
+
+
+def test_documents_that_need_a_public_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, ROUTE, JWT)
+    for command in ("check", "explain"):
+        assert main([command, file]) == 2
+        assert "clients have to be told where this gateway is: say it with --public-url" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`agentgate demo` and `agentgate serve` as processes, asked over HTTP."""
 
+import base64
 import json
 import re
 import shlex
@@ -77,9 +78,9 @@ def finished(*arguments: str) -> tuple[int, list[str], str]:
 
 @contextmanager
 def demo(*arguments: str) -> Iterator[tuple[Process, list[str]]]:
-    """The demo on any free port, and its two hints."""
+    """The demo on any free port, and its three hints."""
     with running("demo", "--port", "0", *arguments) as process:
-        yield process, [process.error_line(), process.error_line()]
+        yield process, [process.error_line() for _ in range(3)]
 
 
 def port_of(text: str) -> int:
@@ -98,7 +99,7 @@ def test_the_demo_tells_the_story_of_the_tutorial() -> None:
         port = port_of(hints[0])
         refused, passed = get(port), get(port, KEY)
         code, log, rest = process.end()
-    assert hints == [
+    assert hints[:2] == [
         f'curl -i localhost:{port}/headers -H "host: www.example.com"',
         f'curl -i localhost:{port}/headers -H "host: www.example.com" -H "Authorization: Bearer {KEY}"',
     ]
@@ -123,6 +124,37 @@ def test_the_demo_tells_the_story_of_the_tutorial() -> None:
     assert KEY not in "".join(log)
 
 
+def test_the_demo_has_a_route_for_tokens() -> None:
+    with demo() as (process, hints), demo() as (_, others):
+        port, token, foreign = port_of(hints[2]), token_of(hints[2]), token_of(others[2])
+
+        def ask(credential: str | None) -> httpx.Response:
+            headers = {"host": "jwt.example.com", "x-agent-subject": "root"}
+            headers |= {} if credential is None else {"authorization": f"Bearer {credential}"}
+            return httpx.get(f"http://127.0.0.1:{port}/headers", headers=headers, timeout=SECONDS)
+
+        refused, passed, keyed, strange = ask(None), ask(token), ask(KEY), ask(foreign)
+        tokens_elsewhere = get(port, token)
+        _, log, rest = process.end()
+    assert (refused.status_code, refused.text) == (401, "authentication failure: no bearer token found")
+    assert passed.status_code == 200
+    assert passed.json()["headers"]["X-Agent-Subject"] == "demo"
+    assert "Authorization" not in passed.json()["headers"]
+    assert (keyed.status_code, strange.status_code, tokens_elsewhere.status_code) == (401, 401, 401)
+    assert re.search(
+        r" route=httpbin/jwt endpoint=\S+ .* http.status=200 jwt.sub=demo protocol=http duration=\d+ms principal=demo$",
+        log[1],
+    )
+    assert rest == ""
+    assert token not in "".join(log)
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    assert claims["exp"] - claims["iat"] == 3600
+
+
+def token_of(hint: str) -> str:
+    return hint.rpartition("Bearer ")[2].rstrip('"')
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_hints_of_the_demo_can_be_typed() -> None:
     with demo() as (_, hints):
@@ -133,6 +165,7 @@ def test_the_hints_of_the_demo_can_be_typed() -> None:
     assert answers[0].startswith("HTTP/1.1 401 ")
     assert answers[0].endswith(MISSING)
     assert answers[1].startswith("HTTP/1.1 200 ")
+    assert answers[2].startswith("HTTP/1.1 200 ")
 
 
 def test_the_log_of_the_demo_as_json() -> None:

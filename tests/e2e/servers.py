@@ -54,10 +54,11 @@ class Running:
 
 
 @contextmanager
-def running(name: str, source: str, folder: Path) -> Iterator[Running]:
-    """The app that `source` makes, under the server called `name`, while the block runs."""
+def running(name: str, source: str, folder: Path, port: int | None = None) -> Iterator[Running]:
+    """The app that `source` makes, under the server called `name`, while the block runs; on any free port, unless it
+    has to know its own."""
     (folder / "app.py").write_text(source)
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(

@@ -1,0 +1,54 @@
+"""Several authentications of one route: each has to be passed, in its own mode, as in agentgateway.
+
+One Gate asks its authenticators until one recognises the credential; so to want two, Gates are nested. The outer one is
+the route's own, the inner one stands before the backend.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..gate import Gate
+from ..policy import Authorizer
+from ..protocols.protocol import Protocol
+from ..proxy.route import Backend
+from ..respond import ASGIApp
+from .policies import Authentication
+
+
+class _Guarded:
+    """A backend behind a Gate of its own."""
+
+    def __init__(self, backend: Backend, gate: Gate) -> None:
+        self.name = backend.name
+        self.protocol: Protocol | None = None  # read by the inner Gate, whose rules are about it
+        self.app: ASGIApp = gate
+        self._backend = backend
+
+    async def aclose(self) -> None:
+        await self._backend.aclose()
+
+    def __repr__(self) -> str:
+        return repr(self._backend)
+
+
+def guarded(backend: Backend, wanted: Sequence[Authentication], authorize: Sequence[Authorizer] = ()) -> dict[str, Any]:
+    """What a Route is made with: its backend, and the policies that stand before it. The authorizers are innermost, and
+    know everybody who was recognised further out."""
+    if not wanted:
+        return {"backend": backend, "authenticate": [], "authorize": authorize}
+    *outer, inner = wanted
+    if outer:
+        gate = Gate(
+            backend.app,
+            authenticate=inner.authenticators,
+            authorize=authorize,
+            mode=inner.mode,
+            protocol=backend.protocol,
+        )
+        return guarded(_Guarded(backend, gate), outer)
+    return {
+        "backend": backend,
+        "authenticate": inner.authenticators,
+        "mode": inner.mode,
+        "authorize": authorize,
+    }
