@@ -5,7 +5,7 @@ from .auth.jwks import StaticJWKS
 from .auth.jwt import ANY_AUDIENCE, JWTAuth
 from .auth.key_files import DirectoryKeys, FileKeys
 from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
-from .auth.location import BEARER, Cookie, Header, Query
+from .auth.location import BEARER, SDK_LOCATIONS, AnyLocation, Cookie, Header, Query
 from .auth.remote_jwks import RemoteJWKS
 from .decision import Decision, Reason, Verdict, abstain, allow, deny
 from .edge import Edge
@@ -50,6 +50,8 @@ __all__ = [
     "Header",
     "Query",
     "Cookie",
+    "AnyLocation",
+    "SDK_LOCATIONS",
     # what they may do
     "CELRules",
     # policies of your own

@@ -11,7 +11,7 @@ from inspect import iscoroutinefunction
 from typing import Final, TypeVar, get_args
 
 from .auth.identity import identity_headers
-from .auth.location import Header, Query
+from .auth.location import Header, Query, places
 from .auth.resource import protected_resource
 from .body import ClientGone, Incoming
 from .decision import Decision, Reason, policy_error
@@ -68,10 +68,10 @@ class Gate:
         self.decides = bool(self.authenticate or self.authorize)
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
-        locations = [policy.location for policy in self.authenticate]
-        self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
+        read = [place for policy in self.authenticate for place in places(policy.location)]
+        self._singletons = SINGLETONS.union(place.name.encode() for place in read if isinstance(place, Header))
         self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
-        self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
+        self._redacted = frozenset(place.name.lower() for place in read if isinstance(place, Query))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

@@ -313,7 +313,8 @@ _ALIASES: Final = (
     ("Literal['text', 'json']", "Format"),
     ("Literal['allow', 'deny', 'abstain']", "Effect"),
     ("Literal['allow', 'deny', 'require']", "RuleSet"),
-    ("Header | Query | Cookie", "Location"),
+    ("Header | Query | Cookie | AnyLocation", "Location"),
+    ("Header | Query | Cookie", "Place"),
     ("Callable[[str], object]", "Sink"),
     ("datetime.datetime", "datetime"),
     ("'Sink | Logger | None'", "Sink | Logger | None"),
@@ -382,6 +383,7 @@ def test_every_public_name_has_a_heading_and_its_signature() -> None:
         "Reason",
         "BEARER",
         "ANY_AUDIENCE",
+        "SDK_LOCATIONS",
     }  # not made by calling them
     without |= {"AgentgateError", "UnknownScopeError"}
     assert shown >= set(agentgate.__all__) - without
