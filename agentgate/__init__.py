@@ -1,5 +1,6 @@
 """agentgate: one policy gate in front of agent traffic, and one log of what was allowed."""
 
+from .allowed_models import AllowedModels
 from .auth.api_key import APIKeyAuth
 from .auth.jwks import StaticJWKS
 from .auth.jwt import ANY_AUDIENCE, JWTAuth
@@ -14,8 +15,11 @@ from .gate import Gate
 from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
 from .observe.access_log import AccessLog
 from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+from .protocols.llm import LLM
 from .proxy.backend import HTTPBackend
 from .proxy.gateway import Gateway, create_gateway
+from .proxy.llm import LLMBackend
+from .proxy.provider import Provider
 from .proxy.route import Exact, Prefix, Regex, Route
 from .proxy.upstream import PoolTransport
 from .record import Record, record_of
@@ -54,6 +58,7 @@ __all__ = [
     "SDK_LOCATIONS",
     # what they may do
     "CELRules",
+    "AllowedModels",
     # policies of your own
     "Authenticator",
     "Authorizer",
@@ -84,6 +89,9 @@ __all__ = [
     "Prefix",
     "Regex",
     "HTTPBackend",
+    "LLMBackend",
+    "Provider",
+    "LLM",
     "PoolTransport",
     # the rest
     "Secret",

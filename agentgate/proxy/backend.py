@@ -13,6 +13,19 @@ DEFAULT_TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=10)
 wait for a connection."""
 
 
+def upstream_url(url: str) -> httpx.URL:
+    """The URL, if it is one of an upstream; else a `ConfigurationError`."""
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as exc:
+        raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
+    if base.userinfo or base.query or base.fragment:
+        raise ConfigurationError("an upstream URL has no user, query or fragment")
+    return base
+
+
 class HTTPBackend:
     """Forwards to `url`, such as `http://httpbin:8000`; a path in it is put before the request's own.
 
@@ -30,14 +43,7 @@ class HTTPBackend:
         timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        try:
-            base = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError) as exc:
-            raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
-        if base.scheme not in ("http", "https") or not base.host:
-            raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
-        if base.userinfo or base.query or base.fragment:
-            raise ConfigurationError("an upstream URL has no user, query or fragment")
+        base = upstream_url(url)
         self.url = base
         self.transport = transport if transport is not None else PoolTransport()
         self.app: ASGIApp = Forward(base, self.transport, httpx.Timeout(timeout), preserve_host=preserve_host)
