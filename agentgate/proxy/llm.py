@@ -15,6 +15,7 @@ from ..errors import ConfigurationError
 from ..policy import NOTHING
 from ..protocols.llm import LLM, ProviderName
 from ..protocols.llm.apis import Operation
+from ..protocols.protocol import Protocol
 from ..record import Record
 from ..respond import ASGIApp
 from .backend import DEFAULT_TIMEOUT
@@ -50,7 +51,9 @@ class LLMBackend:
         timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.protocol = LLM(provider, include_usage=include_usage)
+        self._provider = provider
+        llm = LLM(provider, include_usage=include_usage)
+        self.protocol: Protocol | None = llm
         if isinstance(url, str):
             self.providers: tuple[Provider, ...] = (Provider(url, credential=credential, aliases=aliases),)
         else:
@@ -67,13 +70,13 @@ class LLMBackend:
         if faults:
             raise ConfigurationError(faults)
         self.transport = transport if transport is not None else PoolTransport()
-        chosen = _Providers(self.protocol, self.providers, self.transport, frozenset(failover_on), PASSED | passed)
+        chosen = _Providers(llm, provider, self.providers, self.transport, frozenset(failover_on), PASSED | passed)
         self.app: ASGIApp = Forward(
             self.providers[0].url.copy_with(raw_path=b"/"),
             chosen,
             httpx.Timeout(timeout),
             preserve_host=False,
-            protocol=self.protocol,
+            protocol=llm,
         )
 
     async def aclose(self) -> None:
@@ -81,7 +84,7 @@ class LLMBackend:
         await self.transport.aclose()
 
     def __repr__(self) -> str:
-        return f"LLMBackend({[*self.providers]!r}, provider={self.protocol.provider!r})"
+        return f"LLMBackend({[*self.providers]!r}, provider={self._provider!r})"
 
 
 class _Providers(httpx.AsyncBaseTransport):
@@ -89,15 +92,15 @@ class _Providers(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        protocol: LLM,
+        llm: LLM,
+        api: ProviderName,
         providers: tuple[Provider, ...],
         transport: httpx.AsyncBaseTransport,
         failover_on: frozenset[int],
         passed: frozenset[bytes],
     ) -> None:
-        assert protocol.provider is not None
-        self._protocol = protocol
-        self._api: ProviderName = protocol.provider
+        self._llm = llm
+        self._api = api
         self._providers = providers
         self._transport = transport
         self._failover_on = failover_on
@@ -105,7 +108,7 @@ class _Providers(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         record: Record = request.extensions["record"]
-        operation = self._protocol.operation(record.view)
+        operation = self._llm.operation(record.view)
         model = _model(operation, record)
         whole = type(request.stream) is httpx.ByteStream
         candidates = self._order(operation, model)

@@ -86,17 +86,21 @@ _LIST_PATH: Final = re.compile(r"(.*?)((?:/v[0-9][a-z0-9]*)?/models)(?:/([^/]+))
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of one API. `model` is the name in the path, if that is where it is; else, with `in_body`, it is
-    a member of the body. `path`: what follows the base URL, in three parts, the middle one the model's own segment."""
+    """One operation of one API. `model` is the name in the path, if that is where it is. `path`: what follows the
+    base URL, in three parts, the middle one the model's own segment. `lists`: about all models, and none."""
 
     name: str
     provider: ProviderName
     dialect: Dialect
     path: tuple[str, str, str]
     model: str | None = None
-    in_body: bool = True
     streaming: bool = False
     lists: bool = False
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the model is a member of the body."""
+        return self.model is None and not self.lists
 
     @property
     def provider_name(self) -> str:
@@ -163,7 +167,6 @@ def _gemini(path: str) -> Operation | None:
         "gemini",
         (f"{match[1]}{kind}/", match[3], match[4]),
         model if kind == "models" else f"{kind}/{model}",
-        in_body=False,
         streaming=verb in _STREAMS,
     )
 
@@ -180,7 +183,6 @@ def _vertex(path: str) -> Operation | None:
         raw if verb in _RAW else "gemini",
         (f"{match[1]}{kind}/", match[4], match[5]),
         model if publisher else f"{kind}/{model}",
-        in_body=False,
         streaming=verb in _STREAMS,
     )
 
@@ -207,8 +209,8 @@ def _listing(path: str, provider: ProviderName) -> Operation | None:
         kind = before[before.rfind("/openai") :] + kind if "/openai" in before else "/openai" + kind
     dialect = DIALECTS[provider]
     if model is None:
-        return Operation("list_models", provider, dialect, (kind, "", ""), in_body=False, lists=True)
-    return Operation("get_model", provider, dialect, (f"{kind}/", model, ""), unquote(model), in_body=False)
+        return Operation("list_models", provider, dialect, (kind, "", ""), lists=True)
+    return Operation("get_model", provider, dialect, (f"{kind}/", model, ""), unquote(model))
 
 
 def below_version(path: str, provider: ProviderName) -> str:
