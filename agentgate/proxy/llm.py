@@ -127,14 +127,15 @@ class _Providers(httpx.AsyncBaseTransport):
                 if last:
                     raise
                 continue
-            refused = response.status_code == 401 and key is not None
-            if refused or (response.status_code in self._failover_on and not last):
-                provider.rest()
-                await response.aclose()
-                if refused and last:
-                    raise Refused(failed("the provider refuses the credential that it was sent"))
-                continue
-            return response
+            refused = response.status_code == 401 and key is not None  # ours: not the client's to hear of
+            if not refused and response.status_code not in self._failover_on:
+                return response
+            provider.rest()
+            if last and not refused:
+                return response
+            await response.aclose()
+            if last:
+                raise Refused(failed("the provider refuses the credential that it was sent"))
         raise Refused(_NOT_SERVED)
 
     def _order(self, operation: Operation | None, model: str | None) -> Sequence[Provider]:

@@ -151,8 +151,9 @@ class Provider:
         else:
             alias = None if model is None else self.aliases.get(model)
             path = operation.path_for(alias)
-            if alias is not None and isinstance(stream, httpx.ByteStream):
-                body = renamed(b"".join(stream), operation, alias)
+            body = b"".join(stream) if alias is not None and isinstance(stream, httpx.ByteStream) else b""
+            if alias is not None and body:
+                body = renamed(body, operation, alias)
                 stream = httpx.ByteStream(body)
                 headers = [pair for pair in headers if pair[0] not in _FRAMING]
                 headers.append((b"content-length", str(len(body)).encode()))
