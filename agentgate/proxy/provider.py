@@ -50,7 +50,6 @@ PASSED: Final = frozenset(
         b"anthropic-version",
         b"content-length",
         b"content-type",
-        b"idempotency-key",
         b"openai-beta",
         b"traceparent",
         b"tracestate",

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from agentgate import (
+    BEARER,
     SDK_LOCATIONS,
+    AnyLocation,
     APIKeyAuth,
     CELRules,
     ConfigurationError,
@@ -134,11 +136,14 @@ async def test_the_target(provider: ProviderName, url: str, target: str, sent: s
 
 async def test_a_query_credential_of_any_name_goes_nowhere() -> None:
     upstream = Upstream()
-    backend = LLMBackend("http://up", provider="gemini", transport=upstream)
-    target = f"/v1beta/models/m:generateContent?mine={KEY}&alt=sse"
-    exchange, recorder = await ask(backend, target, b"{}", headers={"x-api-key": ""}, location=Query("mine"))
-    assert (exchange.status, upstream.target) == (200, "/v1beta/models/m:generateContent?alt=sse")
+    backend = LLMBackend("http://up", transport=upstream)
+    exchange, recorder = await ask(
+        backend, f"{CHAT}?mine={KEY}&x=1", headers={"x-api-key": ""}, location=AnyLocation(Query("mine"), BEARER)
+    )
+    assert (exchange.status, upstream.target) == (200, "/chat/completions?x=1")
     assert recorder.last.redacted_parameters == {"mine"}
+    await ask(backend, f"{CHAT}?token=theirs&x=1")
+    assert upstream.target == "/chat/completions?x=1"
 
 
 # -- headers and credentials -------------------------------------------------------------------------------------------
@@ -187,8 +192,8 @@ async def test_without_a_credential_none_is_sent() -> None:
 
 async def test_harmless_headers_go_on_and_others_when_they_are_named() -> None:
     harmless = {"accept": "*/*", "user-agent": "x", "openai-beta": "x", "anthropic-version": "x", "anthropic-beta": "x",
-                "x-stainless-lang": "python", "idempotency-key": "1", "traceparent": "00-1"}  # fmt: skip
-    other = {"http-referer": "https://example.com", "x-title": "t", "x-litellm-tags": "x", "x-agent-group": "eng"}
+                "x-stainless-lang": "python", "traceparent": "00-1"}  # fmt: skip
+    other = {"http-referer": "https://example.com", "x-title": "t", "idempotency-key": "1", "x-agent-group": "eng"}
     upstream = Upstream()
     await ask(LLMBackend("http://up", transport=upstream), headers={**harmless, **other})
     assert harmless.items() <= upstream.headers.items()

@@ -74,8 +74,8 @@ _OPENAI: Final = _exact(_OPENAI_PARAMS, plus=("model", "stream", "stream_options
 _GEMINI: Final = _exact(plus=("model", "requests", "tools", *_CONFIG, *_REQUEST))
 _GEMINI_CONFIG: Final = _exact(_GEMINI_PARAMS)
 _TOOL: Final = _exact(plus=("model", "type"))
-QUERY: Final = _exact(plus=("api-version", "key", "api_key", "api-key", "apikey"))
-"""Of the query: Azure's version, and where keys may be."""
+_QUERY: Final = _exact(plus=("api-version", "key", "api_key", "api-key", "apikey"))  # Azure's; where keys may be
+_GOOGLE_QUERY: Final = frozenset({"alt", "key", "access_token", "pageSize", "pageToken"})
 
 
 def checked(value: Any, what: str, exact: Mapping[str, frozenset[str]]) -> dict[str, Any]:
@@ -93,6 +93,16 @@ def checked(value: Any, what: str, exact: Mapping[str, frozenset[str]]) -> dict[
         elif _ROUTES(fold) and fold not in _HARMLESS:
             raise Ambiguous(f"{what} has a member that may choose another model or server")
     return value
+
+
+def check_query(query: Mapping[str, tuple[str, ...]], operation: Operation) -> None:
+    """Raises `Ambiguous` for a parameter that may choose another model or server, or, at Google, another method, other
+    headers (`$httpMethod`, `$httpHeaders`) or an answer without its usage (`fields`)."""
+    checked(dict.fromkeys(query), "the query", _QUERY)
+    if operation.provider in ("gemini", "vertex") and not (
+        _GOOGLE_QUERY.issuperset(query) and {"json", "sse"}.issuperset(query.get("alt", ()))
+    ):
+        raise Ambiguous("the query has a parameter that changes what the API does")
 
 
 def models(body: Any, operation: Operation) -> list[str]:

@@ -16,7 +16,7 @@ from ...respond import Message, Send
 from ...strict_json import StrictJSONError
 from ..protocol import May, Protocol, Reading
 from .apis import DIALECTS, PROVIDERS, SEMCONV_NAMES, Dialect, Operation, ProviderName, model_fault, recognise
-from .body import QUERY, Ambiguous, checked, models, params, streaming
+from .body import Ambiguous, check_query, models, params, streaming
 from .errors import said
 from .listing import MAX_LIST, NotAList, filtered
 from .splice import with_member
@@ -68,7 +68,7 @@ class LLM(Protocol):
             return _Unknown(self._dialect(request), self.provider or _speaker(request))
         attributes: dict[str, Any] = {"provider": operation.provider_name, "streaming": operation.streaming}
         try:
-            checked(dict.fromkeys(request.query), "the query", QUERY)
+            check_query(request.query, operation)
             if request.method == "GET":
                 fault = None if operation.lists else model_fault(operation.model, in_path=True)
                 if fault is not None:
