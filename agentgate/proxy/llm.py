@@ -23,7 +23,7 @@ from .forward import Forward, Refused
 from .provider import OURS, PASSED, Credential, Provider, failed
 from .upstream import PoolTransport
 
-FAILOVER_ON: Final = frozenset({429, 500, 502, 503, 504, 529})
+FAILOVER_ON: Final = (429, 500, 502, 503, 504, 529)
 
 # After these nothing of an answer has come, and what happened is not the request's own fault.
 _LOST: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
