@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from agentgate import (
     BEARER,
     SDK_LOCATIONS,
+    AccessLog,
     AnyLocation,
     APIKeyAuth,
     CELRules,
@@ -563,6 +565,28 @@ def test_faults(make: Callable[[], object], faults: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert [*caught.value.faults] == faults
+
+
+@pytest.mark.parametrize("provider", ["openai", "gemini"])
+@pytest.mark.parametrize("answer", [*FAILURES.values(), httpx.Response(200)], ids=[*FAILURES, "an answer"])
+async def test_no_key_is_logged(provider: Any, answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    """The client's, wherever it puts it, and the provider's."""
+    caplog.set_level(logging.DEBUG)
+    lines: list[str] = []
+    recorder = Recorder()
+    gateway = create_gateway(
+        Route("/", LLMBackend("http://up", provider=provider, credential=Secret(OWN), transport=Upstream(up=answer))),
+        authenticate=[APIKeyAuth({"alice": KEY}, location=AnyLocation(*SDK_LOCATIONS.places, Query("key")))],
+        authorize=[ANY],
+        observe=[AccessLog(lines.append), recorder],
+    )
+    for target, headers in ((f"{PATHS[provider]}?key={KEY}", {}), (PATHS[provider], {"x-goog-api-key": KEY})):
+        scope = http_scope("POST", target, headers={"content-type": "application/json", **headers})
+        exchange = await drive(gateway, scope, body=BODY if provider == "openai" else b"{}")
+        seen = f"{lines} {caplog.text} {exchange} {recorder.last.trail} {recorder.last!r} {recorder.last.details}"
+        assert KEY not in seen
+        assert OWN not in seen
+    assert "key=<redacted>" in lines[0]
 
 
 def test_nothing_secret_is_printed() -> None:

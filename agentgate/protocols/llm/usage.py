@@ -117,9 +117,14 @@ class UsageSwallow:
 
     def __init__(self) -> None:
         self._splitter = Splitter()
+        self._between = True  # two events: the splitter holds nothing
 
     def feed(self, chunk: bytes) -> bytes:
         """What goes on. The last piece of an event that is not complete waits for the rest."""
+        whole = self._between and b'"usage"' not in chunk
+        self._between = chunk.endswith((b"\n\n", b"\r\n\r\n"))
+        if whole and self._between:
+            return chunk
         return b"".join([event.raw for event in self._splitter.feed(chunk) if not _is_usage(event)])
 
 
