@@ -281,11 +281,16 @@ class _LLMView(_CallView):
 
     @property
     def streaming(self) -> Any:
-        return self._attribute("streaming")
+        return self._known("streaming")
 
     @property
     def params(self) -> Any:
-        return self._attribute("params")
+        return self._known("params")
+
+    def _known(self, name: str) -> Any:
+        if self._call.provisional and name not in self._call.attributes:
+            return cel.UNKNOWN
+        return self._attribute(name)
 
 
 class _A2AView(_CallView):

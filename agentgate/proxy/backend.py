@@ -13,19 +13,6 @@ DEFAULT_TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=10)
 wait for a connection."""
 
 
-def upstream_url(url: str) -> httpx.URL:
-    """The URL, if it is one of an upstream; else a `ConfigurationError`."""
-    try:
-        base = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as exc:
-        raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
-    if base.scheme not in ("http", "https") or not base.host:
-        raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
-    if base.userinfo or base.query or base.fragment:
-        raise ConfigurationError("an upstream URL has no user, query or fragment")
-    return base
-
-
 class HTTPBackend:
     """Forwards to `url`, such as `http://httpbin:8000`; a path in it is put before the request's own.
 
@@ -54,3 +41,16 @@ class HTTPBackend:
 
     def __repr__(self) -> str:
         return f"HTTPBackend({str(self.url)!r})"
+
+
+def upstream_url(url: str) -> httpx.URL:
+    """The URL of an upstream; a `ConfigurationError` for what is none, or has a user, a query or a fragment."""
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as exc:
+        raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
+    if base.userinfo or base.query or base.fragment:
+        raise ConfigurationError("an upstream URL has no user, query or fragment")
+    return base

@@ -289,6 +289,13 @@ async def test_usage_is_asked_for_and_kept_back(end: bytes, size: int) -> None:
     assert found == {"response.model": "m-1", **NINE_FIVE}
 
 
+async def test_chunks_that_are_whole_events_go_on_as_they_are() -> None:
+    chunks = [event(CHUNK), event(CHUNK, b"\r\n") * 2, event(CHUNK)[:9], event(CHUNK)[9:], event(LAST), DONE]
+    body = json.dumps(STREAMED).encode()
+    exchange, _ = await ask(Upstream(chunks, SSE), body=body, include_usage=True)
+    assert exchange.chunks == [chunks[0], chunks[1], b"", event(CHUNK), b"", DONE, b""]
+
+
 ASKED: dict[str, tuple[str, dict[str, Any], Any]] = {
     # target, body, the stream_options that go on (False: the body goes on as it is)
     "an option of its own": (CHAT, {"stream_options": {"include_obfuscation": False}}, {"include_obfuscation": False}),
@@ -437,6 +444,21 @@ async def test_a_list_is_asked_for_whole() -> None:
     headers = {"if-none-match": '"1"', "range": "bytes=0-5", "accept": "*/*"}
     assert (await drive(gate, http_scope("GET", "/v1/models", headers=headers))).status == 200
     assert upstream.asked.keys() == {b"host", b"accept", b"accept-encoding"}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        CELRules(allow=["true"], deny=["has(llm.params.max_tokens) && llm.params.max_tokens > 9"]),
+        CELRules(allow=["llm.params.max_tokens <= 9"]),
+        CELRules(allow=["!llm.streaming"]),
+        CELRules(require=["llm.params.seed == 1"]),
+    ],
+)
+async def test_what_only_the_call_itself_can_tell_hides_no_model(rules: CELRules) -> None:
+    data = json.dumps(openai_list("cheap-1")).encode()
+    exchange, _ = await ask(Upstream([data]), "/v1/models", b"", rules=rules)
+    assert (exchange.status, exchange.body) == (200, data)
 
 
 async def test_who_may_not_list_is_not_asked() -> None:

@@ -342,6 +342,19 @@ async def test_rules_over_parameters() -> None:
         assert (await drive(gate, http_scope("POST", CHAT, headers=JSON), body=body)).status == status
 
 
+async def test_the_log_knows_what_was_asked_for_and_denied() -> None:
+    recorder = Recorder()
+    gate = Gate(App(), authorize=[CHEAP], observe=[recorder], protocol=LLM())
+    body = body_of({"model": "dear", "temperature": 0.5})
+    assert (await drive(gate, http_scope("POST", CHAT, headers=JSON), body=body)).status == 403
+    assert recorder.last.details == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "dear",
+        "gen_ai.request.temperature": 0.5,
+    }
+
+
 def test_one_model() -> None:
     for model, fault in (("cheap", False), ("a%2Fb", True), ("a%20b", True)):
         reading = LLM("openai").read(Request.http("GET", f"/v1/models/{model}"))

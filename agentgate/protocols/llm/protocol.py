@@ -14,7 +14,7 @@ from ...record import Record
 from ...request import Call, Request
 from ...respond import Message, Send
 from ...strict_json import StrictJSONError
-from ..protocol import May, Protocol, Reading
+from ..protocol import AnswerRefused, May, Protocol, Reading
 from .apis import DIALECTS, PROVIDERS, SEMCONV_NAMES, Dialect, Operation, ProviderName, model_fault, recognise
 from .body import Ambiguous, check_query, models, params, streaming
 from .errors import said
@@ -66,22 +66,12 @@ class LLM(Protocol):
         operation = self.operation(request)
         if operation is None:
             return _Unknown(self._dialect(request), self.provider or _speaker(request))
-        attributes: dict[str, Any] = {"provider": operation.provider_name, "streaming": operation.streaming}
+        attributes: dict[str, Any] = {"provider": operation.provider_name}
         try:
             check_query(request.query, operation)
-            if request.method == "GET":
-                fault = None if operation.lists else model_fault(operation.model, in_path=True)
-                if fault is not None:
-                    raise Ambiguous(fault)
-                call = Call(
-                    "llm",
-                    operation.name,
-                    model=operation.model,
-                    provisional=operation.lists,
-                    attributes=MappingProxyType(attributes),
-                )
-                return _Listing(operation, call) if operation.lists else _Known(operation, call)
-            body = request.json()
+            if operation.lists:
+                return _Listing(operation, Call("llm", operation.name, provisional=True, attributes=attributes))
+            body = {} if request.method == "GET" else request.json()
             named = models(body, operation)
             attributes["streaming"] = streaming(body, operation)
             attributes["params"] = params(body, operation.dialect)
@@ -105,7 +95,9 @@ class _Unknown(Reading):
     """A request that is not known: no model, and so nothing for rules about models to allow."""
 
     def __init__(self, dialect: Dialect, provider: ProviderName) -> None:
-        super().__init__(Call("llm", "unknown", attributes={"provider": SEMCONV_NAMES[provider]}))
+        name = SEMCONV_NAMES[provider]
+        super().__init__(Call("llm", "unknown", attributes={"provider": name}))
+        self.details = {"gen_ai.provider.name": name}
         self._dialect = dialect
 
     def refuse(self, decision: Decision, call: Call | None) -> Decision:
@@ -113,10 +105,6 @@ class _Unknown(Reading):
 
     def onward(self, headers: RawHeaderList, body: bytes | None) -> tuple[RawHeaderList, bytes | None]:
         return [pair for pair in headers if not _chooses(pair[0])], body
-
-    def answering(self, send: Send, may: May, record: Record) -> Send:
-        record.details["gen_ai.provider.name"] = self.calls[0].attributes["provider"]
-        return send
 
 
 class _Known(Reading):
@@ -126,6 +114,7 @@ class _Known(Reading):
         super().__init__(*calls)
         self._operation = operation
         self._usage = usage  # the `stream_options` to send in place of the client's
+        self.details = _details(operation, calls[0])
 
     def refuse(self, decision: Decision, call: Call | None) -> Decision:
         return said(decision, self._operation.dialect)
@@ -139,7 +128,6 @@ class _Known(Reading):
         return kept, body
 
     def answering(self, send: Send, may: May, record: Record) -> Send:
-        self._note(record)
         dialect = self._operation.dialect
         watch: Watch | None = None
         swallow: UsageSwallow | None = None
@@ -165,15 +153,6 @@ class _Known(Reading):
 
         return watching
 
-    def _note(self, record: Record) -> None:
-        operation, call, details = self._operation, self.calls[0], record.details
-        details["gen_ai.operation.name"] = operation.name
-        details["gen_ai.provider.name"] = operation.provider_name
-        if call.model is not None:
-            details["gen_ai.request.model"] = call.model
-        for name, value in call.attributes.get("params", {}).items():
-            details[_REQUEST_DETAILS[name]] = value
-
 
 class _Listing(_Known):
     """A list of models: the answer is held back until all of it is there, and filtered."""
@@ -183,11 +162,9 @@ class _Listing(_Known):
         return [pair for pair in headers if pair[0] not in _CONDITIONS], body
 
     def answering(self, send: Send, may: May, record: Record) -> Send:
-        self._note(record)
         call = self.calls[0]
         start: Message | None = None
         body = b""
-        over = False
 
         def may_use(model: str) -> bool:
             return model_fault(model) is None and may(
@@ -195,34 +172,40 @@ class _Listing(_Known):
             )
 
         async def filtering(message: Message) -> None:
-            nonlocal start, body, over
+            nonlocal start, body
             if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
+                if _readable(message) != b"application/json":
+                    raise AnswerRefused(self._not_filtered("not plain JSON"))
                 start = message
                 return
             if start is None:  # a refusal, or an error, says nothing of models
-                if not over:
-                    await send(message)
+                await send(message)
                 return
             body += message.get("body", b"")
-            if message.get("more_body", False) and len(body) <= MAX_LIST:
+            if len(body) > MAX_LIST:
+                raise AnswerRefused(self._not_filtered("too large"))
+            if message.get("more_body", False):
                 return
-            head, start, over = start, None, True
             try:
-                if len(body) > MAX_LIST or _readable(head) != b"application/json":
-                    raise NotAList("too large, or not plain JSON")
-                body = filtered(body, may_use)
+                left = filtered(body, may_use)
             except NotAList as exc:
-                decision = said(_not_filtered(exc), self._operation.dialect)
-                record.refuse(decision)
-                assert decision.body is not None
-                head = {**head, "status": decision.status, "headers": [*decision.headers]}
-                body = decision.body
-            kept = [pair for pair in head["headers"] if pair[0].lower() not in _VALIDATORS]
-            headers = [*kept, (b"content-length", str(len(body)).encode())]
-            await send({**head, "headers": headers})
-            await send({"type": "http.response.body", "body": body, "more_body": False})
+                raise AnswerRefused(self._not_filtered(str(exc))) from None
+            kept = [pair for pair in start["headers"] if pair[0].lower() not in _VALIDATORS]
+            await send({**start, "headers": [*kept, (b"content-length", str(len(left)).encode())]})
+            await send({"type": "http.response.body", "body": left, "more_body": False})
 
         return filtering
+
+    def _not_filtered(self, why: str) -> Decision:
+        decision = deny(
+            "upstream call failed",
+            status=502,
+            code="upstream_failure",
+            reason=Reason.UPSTREAM_FAILURE,
+            detail=f"the list of models cannot be filtered: {why}",
+            policy="llm",
+        )
+        return said(decision, self._operation.dialect)
 
 
 def _speaker(request: Request) -> ProviderName:
@@ -233,6 +216,18 @@ def _speaker(request: Request) -> ProviderName:
     if b"x-goog-api-key" in headers or b"x-goog-api-client" in headers or b"/v1beta/" in request.raw_path:
         return "gemini"
     return "openai"
+
+
+def _details(operation: Operation, call: Call) -> dict[str, str | int | float]:
+    details: dict[str, str | int | float] = {
+        "gen_ai.operation.name": operation.name,
+        "gen_ai.provider.name": operation.provider_name,
+    }
+    if call.model is not None:
+        details["gen_ai.request.model"] = call.model
+    for name, value in call.attributes.get("params", {}).items():
+        details[_REQUEST_DETAILS[name]] = value
+    return details
 
 
 def _chooses(name: bytes) -> bool:
@@ -269,14 +264,3 @@ def _readable(head: Message) -> bytes | None:
 
 def _refuse(status: int, message: str) -> Decision:
     return deny(message, status=status, code="invalid_request", reason=Reason.INVALID_REQUEST, policy="llm")
-
-
-def _not_filtered(fault: NotAList) -> Decision:
-    return deny(
-        "upstream call failed",
-        status=502,
-        code="upstream_failure",
-        reason=Reason.UPSTREAM_FAILURE,
-        detail=f"the list of models cannot be filtered: {fault}",
-        policy="llm",
-    )
