@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .allowed_models import AllowedModels
     from .auth.api_key import APIKeyAuth
     from .auth.jwks import StaticJWKS
     from .auth.jwt import ANY_AUDIENCE, JWTAuth
     from .auth.key_files import DirectoryKeys, FileKeys
     from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
-    from .auth.location import BEARER, Cookie, Header, Query
+    from .auth.location import BEARER, SDK_LOCATIONS, AnyLocation, Cookie, Header, Query
     from .auth.remote_jwks import RemoteJWKS
     from .decision import Decision, Reason, Verdict, abstain, allow, deny
     from .edge import Edge
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
     from .observe.access_log import AccessLog
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .protocols.llm import LLM
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
+    from .proxy.llm import LLMBackend
+    from .proxy.provider import Provider
     from .proxy.route import Exact, Prefix, Regex, Route
     from .proxy.upstream import PoolTransport
     from .record import Record, record_of
@@ -57,8 +61,11 @@ __all__ = [
     "Header",
     "Query",
     "Cookie",
+    "SDK_LOCATIONS",
+    "AnyLocation",
     # what they may do
     "CELRules",
+    "AllowedModels",
     # policies of your own
     "Authenticator",
     "Authorizer",
@@ -89,6 +96,9 @@ __all__ = [
     "Prefix",
     "Regex",
     "HTTPBackend",
+    "LLMBackend",
+    "Provider",
+    "LLM",
     "PoolTransport",
     # the rest
     "Secret",
@@ -99,12 +109,13 @@ __all__ = [
 
 # Where each of them is. tests/test_names.py compares this with what type checkers are told above.
 _MODULES = {
+    "allowed_models": "AllowedModels",
     "auth.api_key": "APIKeyAuth",
     "auth.jwks": "StaticJWKS",
     "auth.jwt": "ANY_AUDIENCE JWTAuth",
     "auth.key_files": "DirectoryKeys FileKeys",
     "auth.keys": "Key KeyStore StaticKeys hash_key new_key",
-    "auth.location": "BEARER Cookie Header Query",
+    "auth.location": "BEARER Cookie Header Query SDK_LOCATIONS AnyLocation",
     "auth.remote_jwks": "RemoteJWKS",
     "decision": "Decision Reason Verdict abstain allow deny",
     "edge": "Edge",
@@ -113,8 +124,11 @@ _MODULES = {
     "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware",
     "observe.access_log": "AccessLog",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "protocols.llm": "LLM",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",
+    "proxy.llm": "LLMBackend",
+    "proxy.provider": "Provider",
     "proxy.route": "Exact Prefix Regex Route",
     "proxy.upstream": "PoolTransport",
     "record": "Record record_of",

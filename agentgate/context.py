@@ -150,13 +150,15 @@ def _field(path: str, get: Callable[[Call], Any]) -> Reader:
     return read
 
 
-def _told(path: str) -> Reader:
-    """What else a protocol says of a call."""
+def _told(path: str, *, ahead: bool = True) -> Reader:
+    """What else a protocol says of a call. `ahead`: a provisional call has it already, if it has one at all."""
     name = path.partition(".")[2]
 
     def get(call: Call) -> Any:
         value = call.attributes.get(name)
-        return None if value is None else cel.to_cel(value)
+        if value is None:
+            return cel.UNKNOWN if call.provisional and not ahead else None
+        return cel.to_cel(value)
 
     return _field(path, get)
 
@@ -318,8 +320,8 @@ READERS: Final[Mapping[str, Reader]] = {
     "llm": _whole("llm"),
     "llm.requestModel": _field("llm.requestModel", _model),
     "llm.provider": _told("llm.provider"),
-    "llm.streaming": _told("llm.streaming"),
-    "llm.params": _told("llm.params"),
+    "llm.streaming": _told("llm.streaming", ahead=False),
+    "llm.params": _told("llm.params", ahead=False),
     "a2a": _whole("a2a"),
     "a2a.method": _field("a2a.method", lambda call: call.method or None),
     "a2a.taskId": _field("a2a.taskId", attrgetter("task")),

@@ -11,7 +11,7 @@ from inspect import iscoroutinefunction
 from typing import Final, TypeVar, get_args
 
 from .auth.identity import identity_headers
-from .auth.location import Header, Query
+from .auth.location import Header, Query, places
 from .auth.resource import protected_resource
 from .body import ClientGone, Incoming
 from .decision import Decision, Reason, policy_error
@@ -19,7 +19,7 @@ from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
-from .protocols.protocol import Protocol
+from .protocols.protocol import AnswerRefused, Protocol
 from .record import SCOPE_KEY, Record, record_of
 from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
@@ -68,10 +68,10 @@ class Gate:
         self.decides = bool(self.authenticate or self.authorize)
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
-        locations = [policy.location for policy in self.authenticate]
-        self._singletons = SINGLETONS.union(place.name.encode() for place in locations if isinstance(place, Header))
+        read = [place for policy in self.authenticate for place in places(policy.location)]
+        self._singletons = SINGLETONS.union(place.name.encode() for place in read if isinstance(place, Header))
         self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
-        self._redacted = frozenset(place.name.lower() for place in locations if isinstance(place, Query))
+        self._redacted = frozenset(place.name.lower() for place in read if isinstance(place, Query))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -101,6 +101,7 @@ class Gate:
     async def _pass(self, record: Record, scope: Scope, receive: Receive, send: Send, *, joined: bool) -> None:
         assert self.app is not None
         onward: Scope | None = None
+        answer = send
         incoming = Incoming(receive, self.edge.max_body_bytes) if self._buffers else None
         try:
             if self.observe:
@@ -124,7 +125,7 @@ class Gate:
             if refusal is None:
                 outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
                 if outcome.decision.effect == "allow":
-                    onward, send = self._onward(record, scope, outcome, incoming, send)
+                    onward, answer = self._onward(record, scope, outcome, incoming, send)
             else:
                 record.trail.append(refusal)
                 outcome = Outcome(refusal)
@@ -132,6 +133,8 @@ class Gate:
                 decision = self._posture.refusal(outcome, request)
                 if self.resource is not None:
                     decision = self.resource.challenged(decision)
+            if outcome.reading is not None:
+                record.details.update(outcome.reading.details)
         except ClientGone:
             record.fail("client disconnected", None)
             return
@@ -139,8 +142,14 @@ class Gate:
             onward, decision = None, policy_error("gate", exc)
             record.trail.append(decision)
         if onward is not None:
-            await self.app(onward, receive if incoming is None else incoming.receive, send)
-            return
+            try:
+                await self.app(onward, receive if incoming is None else incoming.receive, answer)
+                return
+            except AnswerRefused as exc:
+                decision = exc.decision
+            if record.status is not None:  # begun: it is cut off, as one is whose upstream has gone
+                record.fail(f"{decision.message}: {decision.detail}", decision.reason)
+                return
         record.refuse(decision)
         await respond(decision, scope, send)
 

@@ -70,6 +70,11 @@ class Record:
         """Who asked, as the innermost Gate knows."""
         return self.view.principal
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self._started
+
     def refuse(self, decision: Decision) -> None:
         """The request ends with `decision`, which somebody else writes."""
         self.refusal = decision
@@ -94,7 +99,7 @@ class Record:
         """The response is over. Idempotent: the last byte, the app's return and its error may all come here."""
         if self.duration is not None:
             return
-        self.duration = time.perf_counter() - self._started
+        self.duration = self.elapsed
         for observer, token in reversed(self._observing):
             try:
                 observer.end(token, self)

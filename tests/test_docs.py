@@ -13,6 +13,7 @@ How blocks are read:
 import ast
 import dataclasses
 import inspect
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import pytest
 
@@ -31,7 +32,11 @@ import agentgate
 import agentgate.manifests
 import agentgate.testing
 from agentgate import Edge, Principal, Reason, Record, Request, deny
+from agentgate.observe import access_log
 from agentgate.observe.access_log import fields
+from agentgate.protocols.llm.apis import Dialect
+from agentgate.protocols.llm.errors import said
+from agentgate.proxy.provider import PASSED
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -91,6 +96,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (secret / "alice").write_text(agentgate.new_key() + "\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AGENT_KEY", agentgate.new_key())
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.syspath_prepend(tmp_path)
     modules = set(sys.modules)
     yield tmp_path
@@ -265,6 +271,7 @@ EXPECTED: Final = {
     # Lines that curl prints when a reader does what the docstring says.
     "wrap_fastapi.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", '{"id":"agent"}'],
     "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
+    "llm_gateway.py": ["HTTP/1.1 200 OK", "HTTP/1.1 403 Forbidden"],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
     "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
     "mcp_login.py": [
@@ -289,6 +296,9 @@ def test_examples_run_as_they_say(name: str, folder: Path) -> None:
             (folder / "upstream.py").write_text(next(b.text for b in blocks(TUTORIAL) if b.file == "upstream.py"))
             shell.type(Block(path, 0, "sh", "uvicorn upstream:app --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
+        if name == "llm_gateway.py":
+            shell.type(Block(path, 0, "sh", "uvicorn --factory agentgate.cli.fake_llm:fake_llm --port 9000"))
+            shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000/v1")
         shell.type(Block(path, 0, "sh", "\n".join(commands)))
         shell.expect(Block(path, 0, "text", "\n".join(EXPECTED[name])))
 
@@ -320,8 +330,12 @@ _ALIASES: Final = (
     ("Literal['text', 'json']", "Format"),
     ("Literal['allow', 'deny', 'abstain']", "Effect"),
     ("Literal['allow', 'deny', 'require']", "RuleSet"),
-    ("Header | Query | Cookie", "Location"),
+    ("Header | Query | Cookie | AnyLocation", "Location"),
+    ("Header | Query | Cookie", "Place"),
     ("Callable[[str], object]", "Sink"),
+    ("Secret | Callable[[Principal | None], Awaitable[Secret]]", "Credential"),
+    ("Literal['openai', 'azure', 'anthropic', 'gemini', 'vertex']", "ProviderName"),
+    ("Optional[ProviderName]", "ProviderName | None"),
     ("datetime.datetime", "datetime"),
     ("'Sink | Logger | None'", "Sink | Logger | None"),
     ("'tuple[Step, ...]'", "tuple[Step, ...]"),
@@ -389,6 +403,7 @@ def test_every_public_name_has_a_heading_and_its_signature() -> None:
         "Reason",
         "BEARER",
         "ANY_AUDIENCE",
+        "SDK_LOCATIONS",
     }  # not made by calling them
     without |= {"AgentgateError", "UnknownScopeError"}
     assert shown >= set(agentgate.__all__) - without
@@ -420,6 +435,24 @@ def test_rules_that_come_up_are_rules() -> None:
     rules = {row[0]: row[1].replace("\\|", "|") for row in table("write-rules.md", "To", "how-to")}
     assert len(rules) > 10
     agentgate.CELRules(allow=rules)
+
+
+def test_what_is_said_of_llm_apis() -> None:
+    """The headers that go on, the fields of the log, and a refusal in each provider's words."""
+    text = (DOCS / "reference" / "gateway.md").read_text("utf-8")
+    listed = re.search(r"Of the client's headers these go on: ((?s:.*?))\. The body", text)
+    assert listed is not None
+    assert [*re.findall(r"`([^`]+)`", listed[1])] == sorted(
+        {name.decode() for name in PASSED} - {"content-length", "transfer-encoding"} | {"x-stainless-*"}
+    )
+    fields = [name for row in table("access-log.md", "LLM field") for name in row[0].replace("`", "").split(", ")]
+    order = [name for name in access_log.DETAILS if name in fields]
+    assert [name for name in fields if name in order[:10]] == order[:10]
+    assert {*fields} - {*access_log.DETAILS} == {"retry.attempt"}
+    for (_, body), dialect in zip(table("responses.md", "API"), get_args(Dialect), strict=True):
+        shown = said(deny(), dialect).body
+        assert shown is not None
+        assert json.loads(body) == json.loads(shown)
 
 
 def refusals() -> Iterator[tuple[str, Request]]:

@@ -10,7 +10,7 @@ from ..request import Request
 from ..secret import Secret
 from .jose import is_jwt
 from .keys import ALWAYS, MAX_KEY_BYTES, POLICY, VISIBLE, Key, KeyStore, StaticKeys
-from .location import BEARER, Location
+from .location import BEARER, Location, places
 
 _CHALLENGE: Final = ((b"www-authenticate", b"Bearer"),)
 _FAILURE: Final = "api key authentication failure: "
@@ -63,7 +63,7 @@ class APIKeyAuth(Authenticator):
         fits = len(credential) <= MAX_KEY_BYTES and not credential.translate(None, VISIBLE)
         key = self.keys.find(sha256(credential).digest()) if fits else None
         if key is None:
-            if self.location == BEARER and is_jwt(credential):
+            if BEARER in places(self.location) and is_jwt(credential):
                 return _UNRECOGNISED
             return _invalid("unknown key" if fits else "not in the form of a key")
         if key.window != ALWAYS and (fault := key.out_of_date(request.now)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..edge import NAME_BYTES, SINGLETONS
 from ..errors import ConfigurationError
 from ..request import Principal, RawHeaders
-from .location import Header
+from .location import Header, places
 
 if TYPE_CHECKING:
     from ..policy import Authenticator
@@ -135,7 +135,8 @@ def _faults(policy: "Authenticator", authenticators: Sequence["Authenticator"]) 
     if not isinstance(headers, Mapping):
         yield f"{place}s: a mapping from header names to attributes"
         return
-    credentials = {fold(one.location.name.encode()) for one in authenticators if isinstance(one.location, Header)}
+    read = [found for one in authenticators for found in places(one.location)]
+    credentials = {fold(found.name.encode()) for found in read if isinstance(found, Header)}
     seen: set[bytes] = set()
     for name, attribute in headers.items():
         if not (isinstance(name, str) and isinstance(attribute, str) and attribute):

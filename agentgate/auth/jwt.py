@@ -20,7 +20,7 @@ from ..request import JWT, Principal, RawHeaders, Request
 from .base64url import decode
 from .jose import Compact, Header, TokenFault, find_key, invalid, malformed, read_header, split, verify
 from .jwks import StaticJWKS
-from .location import BEARER, Location
+from .location import BEARER, Location, places
 from .remote_jwks import RemoteJWKS
 from .resource import metadata_of
 
@@ -160,7 +160,7 @@ class JWTAuth(Authenticator):
         try:
             parts = split(token)
             if parts is None or not parts.payload:
-                if self.location == BEARER:
+                if BEARER in places(self.location):
                     return self._no_token
                 raise malformed("not three parts of base64url, or too long")
             header, claims = self._read(parts)

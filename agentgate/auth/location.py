@@ -108,10 +108,49 @@ class Cookie:
         return kept, query
 
 
-Location = Header | Query | Cookie
+Place = Header | Query | Cookie
+
+
+@dataclass(frozen=True, init=False)
+class AnyLocation:
+    """Any of several places, for clients that do not agree on one: `AnyLocation(BEARER, Header("x-api-key"))`.
+
+    The same credential in two of them is one; two different ones are several, and for the authenticator to refuse.
+    """
+
+    places: tuple[Place, ...]
+
+    def __init__(self, *places: Place) -> None:
+        if not places or any(not isinstance(place, Place) for place in places):
+            raise ConfigurationError("AnyLocation takes Headers, Queries and Cookies, at least one")
+        object.__setattr__(self, "places", places)
+
+    def find(self, request: Request) -> list[bytes]:
+        """The different credentials found, in all places."""
+        return list(dict.fromkeys([value for place in self.places for value in place.find(request)]))
+
+    def remove(self, headers: RawHeaders, query: bytes) -> tuple[RawHeaderList, bytes]:
+        """Headers and query string without what any of the places holds."""
+        left = list(headers)
+        for place in self.places:
+            left, query = place.remove(tuple(left), query)
+        return left, query
+
+
+Location = Place | AnyLocation
 
 BEARER: Final = Header("authorization", "Bearer ")
 """`Authorization: Bearer <credential>`, where credentials are read unless something else is written."""
+
+SDK_LOCATIONS: Final = AnyLocation(BEARER, Header("x-api-key"), Header("api-key"), Header("x-goog-api-key"))
+"""Where the SDKs of OpenAI, Anthropic, Azure and Google send their key."""
+
+
+def places(location: Location | None) -> tuple[Place, ...]:
+    """Every place that a location is."""
+    if location is None:
+        return ()
+    return location.places if isinstance(location, AnyLocation) else (location,)
 
 
 def _decode(text: bytes) -> bytes:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError
 from ..request import RawHeaders, Request, below_mount
-from .location import BEARER, Location, Query
+from .location import BEARER, Place, Query, places
 
 if TYPE_CHECKING:
     from ..policy import Authenticator
@@ -29,7 +29,7 @@ _URL: Final = re.compile(
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # RFC 6749 §3.3
 _HAS_SCOPE: Final = re.compile(rb"[ ,]scope=").search
 _OURS: Final = ("resource", "bearer_methods_supported")
-_BEARER_METHODS: Final[tuple[tuple[Location, str], ...]] = ((BEARER, "header"), (Query("access_token"), "query"))
+_BEARER_METHODS: Final[tuple[tuple[Place, str], ...]] = ((BEARER, "header"), (Query("access_token"), "query"))
 _OFFLINE: Final = "offline_access"  # how long a login lasts is between the client and its server
 
 _CORS: Final[RawHeaders] = ((b"access-control-allow-origin", b"*"),)
@@ -171,7 +171,7 @@ def merged_metadata(authenticators: Sequence["Authenticator"]) -> dict[str, Any]
     if faults:
         raise ConfigurationError(faults)
     merged["scopes_supported"] = [scope for scope in merged.get("scopes_supported", ()) if scope != _OFFLINE]
-    locations = [policy.location for policy in authenticators if policy.resource_metadata]
+    locations = [place for policy in authenticators if policy.resource_metadata for place in places(policy.location)]
     merged["bearer_methods_supported"] = [method for place, method in _BEARER_METHODS if place in locations]
     return {name: value for name, value in merged.items() if value != []}  # RFC 9728 §3.2: no empty arrays
 

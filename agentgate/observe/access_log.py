@@ -67,7 +67,7 @@ _ORDER: Final = """
     gen_ai.request.top_p gen_ai.request.max_tokens gen_ai.request.frequency_penalty
     gen_ai.request.presence_penalty gen_ai.request.seed
 """
-_DETAILS: Final = {name: place for place, name in enumerate(_ORDER.split())}
+DETAILS: Final = {name: place for place, name in enumerate(_ORDER.split())}
 """What protocols tell, in the order of agentgateway's access log; what is not among it comes after that."""
 
 # logfmt: a value is bare when it is visible ASCII without `"` and `=`.
@@ -190,7 +190,7 @@ def _all_bare(line: str, fields: int) -> bool:
 
 
 def _place(detail: tuple[str, str | int | float]) -> int:
-    return _DETAILS.get(detail[0], len(_DETAILS))
+    return DETAILS.get(detail[0], len(DETAILS))
 
 
 def _quoted(value: str | int | float, key: str) -> str:

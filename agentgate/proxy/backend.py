@@ -30,14 +30,7 @@ class HTTPBackend:
         timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        try:
-            base = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError) as exc:
-            raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
-        if base.scheme not in ("http", "https") or not base.host:
-            raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
-        if base.userinfo or base.query or base.fragment:
-            raise ConfigurationError("an upstream URL has no user, query or fragment")
+        base = upstream_url(url)
         self.url = base
         self.name = base.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
@@ -49,3 +42,16 @@ class HTTPBackend:
 
     def __repr__(self) -> str:
         return f"HTTPBackend({str(self.url)!r})"
+
+
+def upstream_url(url: str) -> httpx.URL:
+    """The URL of an upstream; a `ConfigurationError` for what is none, or has a user, a query or a fragment."""
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as exc:
+        raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
+    if base.userinfo or base.query or base.fragment:
+        raise ConfigurationError("an upstream URL has no user, query or fragment")
+    return base

@@ -12,13 +12,14 @@ from typing import Final
 import httpx
 
 from ..body import ClientGone
-from ..decision import Reason, deny
+from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError
+from ..protocols.protocol import Protocol
 from ..record import Record, record_of
-from ..request import Request, Scope, below_mount
+from ..request import Scope, below_mount
 from ..respond import Message, Receive, Send, respond
 from .connection import address
-from .headers import BadResponse, request_headers, response_headers
+from .headers import BadResponse, RawHeaderList, request_headers, response_headers
 
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -35,17 +36,33 @@ _NO_WEBSOCKET: Final = deny(
 )
 
 
+class Refused(Exception):
+    """A transport's own word on why it has not sent the request."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.detail)
+        self.decision = decision
+
+
 class Forward:
-    """The ASGI app behind a gateway's policies: sends the request to `base` and the response back."""
+    """The ASGI app behind a gateway's policies: sends the request to `base` and the response back. What it refuses
+    itself is said by the `protocol`."""
 
     def __init__(
-        self, base: httpx.URL, transport: httpx.AsyncBaseTransport, timeout: httpx.Timeout, *, preserve_host: bool
+        self,
+        base: httpx.URL,
+        transport: httpx.AsyncBaseTransport,
+        timeout: httpx.Timeout,
+        *,
+        preserve_host: bool,
+        protocol: Protocol | None = None,
     ) -> None:
         self._base = base
         self._transport = transport
         self._timeout = timeout.as_dict()
         self._prefix = base.raw_path.rstrip(b"/")
         self._host = None if preserve_host else base.netloc
+        self._protocol = protocol
         self._endpoint = address((base.host, base.port or {"http": 80, "https": 443}[base.scheme]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,13 +70,12 @@ class Forward:
         if record is None:
             raise ConfigurationError("a backend forwards only what a Gate has let through")
         if scope["type"] == "websocket":
-            record.refuse(_NO_WEBSOCKET)
-            await respond(_NO_WEBSOCKET, scope, send)
+            await self._refuse(_NO_WEBSOCKET, record, scope, send)
             return
         client = _Client(receive)
         try:
             await client.begin()
-            await self._forward(self._upstream_request(record.view, scope, client), record, client, scope, send)
+            await self._forward(self._upstream_request(record, scope, client), record, client, scope, send)
         except ClientGone:
             record.fail("client disconnected", None)
         except asyncio.CancelledError:
@@ -75,11 +91,11 @@ class Forward:
         record.endpoint = self._endpoint
         try:
             response = await self._transport.handle_async_request(request)
-            record.endpoint = response.extensions.get("peer", self._endpoint)
+            record.endpoint = response.extensions.get("peer", record.endpoint)
         except Exception as exc:
             if client.gone:
                 raise ClientGone from None
-            await _fail(exc, record, scope, send)
+            await self._refuse(_failed(exc), record, scope, send)
             return
         try:
             try:
@@ -87,7 +103,7 @@ class Forward:
                     raise BadResponse("not a final status")
                 headers = response_headers(response.headers.raw)
             except BadResponse as exc:
-                await _fail(exc, record, scope, send)
+                await self._refuse(_failed(exc), record, scope, send)
                 return
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             await self._relay(response, record, client, send)
@@ -113,12 +129,13 @@ class Forward:
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    def _upstream_request(self, view: Request, scope: Scope, client: "_Client") -> httpx.Request:
+    def _upstream_request(self, record: Record, scope: Scope, client: "_Client") -> httpx.Request:
+        view = record.view
         _, path = below_mount(view)
         query: bytes = scope.get("query_string") or b""
         target = self._prefix + path + (b"?" + query if query else b"")
         headers = request_headers(scope["headers"], self._host)
-        framing = _framing(view, client)
+        framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)
         return httpx.Request(
@@ -127,8 +144,14 @@ class Forward:
             headers=headers,
             stream=httpx.ByteStream(client.body) if client.whole else client,
             # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
-            extensions={"target": target, "timeout": self._timeout},
+            extensions={"target": target, "timeout": self._timeout, "record": record},
         )
+
+    async def _refuse(self, decision: Decision, record: Record, scope: Scope, send: Send) -> None:
+        if self._protocol is not None:
+            decision = self._protocol.refuse(decision, record.view)
+        record.refuse(decision)
+        await respond(decision, scope, send)
 
 
 class _Client(httpx.AsyncByteStream):
@@ -194,23 +217,23 @@ class _Client(httpx.AsyncByteStream):
             self._watch.cancel()
 
 
-def _framing(view: Request, client: _Client) -> tuple[bytes, bytes] | None:
+def _framing(headers: RawHeaderList, method: str, client: _Client) -> tuple[bytes, bytes] | None:
     """The one header that says where the body ends, made anew."""
-    for name, value in view.raw_headers:
+    for name, value in headers:
         if name == b"content-length":
             return name, value
     if not client.whole:
         return b"transfer-encoding", b"chunked"
-    if client.body or view.method in _BODY_EXPECTED:
+    if client.body or method in _BODY_EXPECTED:
         return b"content-length", str(len(client.body)).encode()
     return None
 
 
-async def _fail(exc: Exception, record: Record, scope: Scope, send: Send) -> None:
+def _failed(exc: Exception) -> Decision:
+    if isinstance(exc, Refused):
+        return exc.decision
     status, code, message, reason = _failure(exc)
-    decision = deny(message, status=status, code=code, reason=reason, detail=_detail(exc), policy="forward")
-    record.refuse(decision)
-    await respond(decision, scope, send)
+    return deny(message, status=status, code=code, reason=reason, detail=_detail(exc), policy="forward")
 
 
 def _failure(exc: Exception) -> tuple[int, str, str, Reason]:

@@ -1,0 +1,162 @@
+"""LLMBackend: one LLM API in front of one or several providers that speak it.
+
+No request goes to the same provider twice, and none to another once an answer has begun. What a provider says of the
+gateway's own credential is not the client's to hear.
+"""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import httpx
+
+from ..decision import Reason, deny
+from ..errors import ConfigurationError
+from ..policy import NOTHING
+from ..protocols.llm import LLM, ProviderName
+from ..protocols.llm.apis import Operation
+from ..protocols.protocol import Protocol
+from ..record import Record
+from ..respond import ASGIApp
+from .backend import DEFAULT_TIMEOUT
+from .forward import Forward, Refused
+from .provider import OURS, PASSED, Credential, Provider, failed
+from .upstream import PoolTransport
+
+FAILOVER_ON: Final = (429, 500, 502, 503, 504, 529)
+
+# After these nothing of an answer has come, and what happened is not the request's own fault.
+_LOST: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+
+
+class LLMBackend:
+    """Forwards to an LLM API at `url`, which is what the provider's SDK calls the base URL; or to several `Provider`s
+    that speak the same API, `provider` saying which.
+
+    `credential` and `aliases` are those of the one provider at `url`. `failover_on`: statuses after which another
+    provider is asked, as it is when one cannot be reached or breaks off before it answers. `include_usage`: ask
+    OpenAI's streams for their usage, for the log alone. `pass_headers`: further request headers that go on.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[Provider],
+        *,
+        provider: ProviderName = "openai",
+        credential: Credential | None = None,
+        aliases: Mapping[str, str] = NOTHING,
+        failover_on: Collection[int] = FAILOVER_ON,
+        include_usage: bool = False,
+        pass_headers: Sequence[str] = (),
+        timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._provider = provider
+        llm = LLM(provider, include_usage=include_usage)
+        self.protocol: Protocol | None = llm
+        if isinstance(url, str):
+            self.providers: tuple[Provider, ...] = (Provider(url, credential=credential, aliases=aliases),)
+        else:
+            self.providers = tuple(url)
+            if not self.providers or any(not isinstance(one, Provider) for one in self.providers):
+                raise ConfigurationError("an LLMBackend has a URL, or a list of Providers")
+            if credential is not None or aliases:
+                raise ConfigurationError("with several Providers, each has its own credential and aliases")
+        passed = {name.lower().encode("latin-1", "replace") for name in pass_headers}
+        faults = [f"pass_headers: {name.decode()} is not the client's to say" for name in sorted(passed & OURS)]
+        if isinstance(pass_headers, str):
+            faults.append("pass_headers is a list of names")
+        faults += [f"failover_on: {status} is no error" for status in failover_on if not 400 <= status <= 599]
+        if faults:
+            raise ConfigurationError(faults)
+        self.name = self.providers[0].url.netloc.decode("ascii")
+        self.transport = transport if transport is not None else PoolTransport()
+        chosen = _Providers(llm, provider, self.providers, self.transport, frozenset(failover_on), PASSED | passed)
+        self.app: ASGIApp = Forward(
+            self.providers[0].url.copy_with(raw_path=b"/"),
+            chosen,
+            httpx.Timeout(timeout),
+            preserve_host=False,
+            protocol=llm,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport's connections."""
+        await self.transport.aclose()
+
+    def __repr__(self) -> str:
+        return f"LLMBackend({[*self.providers]!r}, provider={self._provider!r})"
+
+
+class _Providers(httpx.AsyncBaseTransport):
+    """Sends a request on to one provider after the other, until one answers."""
+
+    def __init__(
+        self,
+        llm: LLM,
+        api: ProviderName,
+        providers: tuple[Provider, ...],
+        transport: httpx.AsyncBaseTransport,
+        failover_on: frozenset[int],
+        passed: frozenset[bytes],
+    ) -> None:
+        self._llm = llm
+        self._api = api
+        self._providers = providers
+        self._transport = transport
+        self._failover_on = failover_on
+        self._passed = passed
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        record: Record = request.extensions["record"]
+        operation = self._llm.operation(record.view)
+        model = _model(operation, record)
+        whole = type(request.stream) is httpx.ByteStream
+        candidates = self._order(operation, model)
+        for number, provider in enumerate(candidates):
+            last = not whole or number == len(candidates) - 1
+            record.endpoint = provider.endpoint
+            if number:
+                record.details["retry.attempt"] = number
+            key = await provider.key(record.principal)
+            try:
+                response = await self._transport.handle_async_request(
+                    provider.request(request, self._api, operation, model, key, self._passed)
+                )
+            except _LOST:
+                provider.rest()
+                if last:
+                    raise
+                continue
+            refused = response.status_code == 401 and key is not None  # ours: not the client's to hear of
+            if not refused and response.status_code not in self._failover_on:
+                return response
+            provider.rest()
+            if last and not refused:
+                return response
+            await response.aclose()
+            if last:
+                raise Refused(failed("the provider refuses the credential that it was sent"))
+        raise Refused(_NOT_SERVED)
+
+    def _order(self, operation: Operation | None, model: str | None) -> Sequence[Provider]:
+        """Whom to ask, and in which order. What is not known may be about something that only one of them has."""
+        if operation is None or len(self._providers) == 1:
+            return [one for one in self._providers[:1] if one.serves(model)]
+        serving = [one for one in self._providers if one.serves(model)]
+        # Weighted sampling without replacement (Efraimidis and Spirakis): the largest random ** (1 / weight) first.
+        keys = {one: random.random() ** (1 / one.weight) if one.weight else -1.0 for one in serving}
+        return sorted(serving, key=lambda one: (one.rests(), -keys[one]))
+
+
+def _model(operation: Operation | None, record: Record) -> str | None:
+    """The model that was judged."""
+    if operation is None:
+        return None
+    model = record.view.json()["model"] if operation.in_body else operation.model
+    return str(model) if model is not None else None
+
+
+_NOT_SERVED: Final = deny(
+    "Model not found", status=404, code="model_not_found", reason=Reason.NOT_FOUND, policy="forward"
+)
