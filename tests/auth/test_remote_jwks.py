@@ -772,6 +772,7 @@ async def _history(steps: list[tuple[str, Any]]) -> None:
     failing = False  # no fetch was good since the last one that was not
     for step, argument in steps:
         now, before, had_keys = provider.clock.now, len(provider.asked), policy.jwks.keys is not None
+        was_failing = failing  # then a renewal goes on behind the request
         answers: list[Any] = []
         if step == "wait":
             provider.clock.now += argument
@@ -793,7 +794,7 @@ async def _history(steps: list[tuple[str, Any]]) -> None:
             if not failing:
                 brought.update(dict.fromkeys(published, now))
         if step == "ask" and answers[0].effect == "allow":
-            grace = STALE_SECONDS if failing else 0
+            grace = STALE_SECONDS if failing or was_failing else 0
             assert now < brought[argument] + DEFAULT_MAX_AGE + grace
         if step == "ask" and not had_keys and brought[argument] == now and published == {argument}:
             assert answers[0].effect == "allow"
