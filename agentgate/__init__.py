@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
     from .observe.access_log import AccessLog
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .protocols.a2a import A2A
+    from .proxy.a2a_backend import A2ABackend
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.route import Exact, Prefix, Regex, Route
@@ -89,6 +91,8 @@ __all__ = [
     "Prefix",
     "Regex",
     "HTTPBackend",
+    "A2ABackend",
+    "A2A",
     "PoolTransport",
     # the rest
     "Secret",
@@ -113,6 +117,8 @@ _MODULES = {
     "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware",
     "observe.access_log": "AccessLog",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "protocols.a2a": "A2A",
+    "proxy.a2a_backend": "A2ABackend",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.route": "Exact Prefix Regex Route",

@@ -123,6 +123,8 @@ class Gate:
                     refusal = self._document(request)
             if refusal is None:
                 outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
+                if outcome.reading is not None:
+                    record.details.update(outcome.reading.details)
                 if outcome.decision.effect == "allow":
                     onward, send = self._onward(record, scope, outcome, incoming, send)
             else:

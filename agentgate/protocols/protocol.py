@@ -5,14 +5,18 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from ..auth.location import RawHeaderList
 from ..decision import Decision
 from ..record import Record
 from ..request import Call, Request
 from ..respond import Send
+
+if TYPE_CHECKING:
+    from ..policy import Authenticator
 
 May = Callable[[Call], bool]
 """Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
@@ -23,6 +27,9 @@ class Reading:
 
     Policies are asked about every one of `calls`, and all of them have to be allowed. There is at least one.
     """
+
+    details: Mapping[str, str | int | float] = MappingProxyType({})
+    """What the log should know of it, allowed or not, under the names of agentgateway's access log."""
 
     def __init__(self, *calls: Call) -> None:
         if not calls:
@@ -61,3 +68,9 @@ class Protocol(ABC):
     def refuse(self, decision: Decision, request: Request) -> Decision:
         """A denial of a request that was not read into calls, as the protocol says it."""
         return decision
+
+    def at(self, public_url: str | None, authenticators: "Sequence[Authenticator]") -> "Protocol":
+        """The protocol as a gateway serves it to clients at this URL, who have to be known to one of these
+        authenticators. Asked when the gateway is built; raises `ConfigurationError` where that is not enough to go by.
+        """
+        return self

@@ -19,7 +19,7 @@ from ..gate import Gate, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
 from ..record import Record, record_of
-from ..request import Request, Scope, below_mount, routed
+from ..request import Request, Scope, below_mount, mounted, routed
 from ..respond import ASGIApp, Receive, Send, respond
 from .route import Backend, DocumentRoute, Route, RouteTable
 
@@ -58,11 +58,25 @@ class Gateway:
         self._apps: dict[Route, ASGIApp] = {}
         self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
         documents: list[DocumentRoute] = []
+        faults: list[str] = []
+        callers: dict[int, list[Authenticator]] = {}  # by backend: who has to be known, on whatever route
+        for route in self.routes:
+            if (route.mode or mode) == "strict":
+                known = authenticate if route.authenticate is None else route.authenticate
+                callers.setdefault(id(route.backend), []).extend(known)
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
             app = route.backend.app
             protocol = route.backend.protocol
+            if protocol is not None:
+                url = None if public_url is None else route.mounted_below(public_url)
+                if route.backend.mounts and route.mount is None:
+                    faults.append(f"route {route.name}: its path is no one path that the backend can be mounted at")
+                try:
+                    protocol = protocol.at(url, callers.get(id(route.backend), []))
+                except ConfigurationError as exc:
+                    faults += [f"route {route.name}: {fault}" for fault in exc.faults]
             if recognise or decide or protocol is not None:
                 app = Gate(
                     app,
@@ -77,6 +91,8 @@ class Gateway:
                     documents.append(DocumentRoute(route, app.resource))
                     self._apps[documents[-1]] = app
             self._apps[route] = app
+        if faults:
+            raise ConfigurationError(faults)
         if not observe and not any(isinstance(app, Gate) and app.decides for app in self._apps.values()):
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
         self._table = RouteTable([*self.routes, *documents])
@@ -103,6 +119,10 @@ class Gateway:
             return
         record.route = route.name
         routed(record.view, self._backends[id(route.backend)])
+        if route.backend.mounts and route.mount:
+            root_path = record.view.root_path.rstrip("/") + route.mount
+            record.view = mounted(record.view, root_path)
+            scope = {**scope, "root_path": root_path}
         await self._apps[route](scope, receive, send)
 
     def match(self, request: Request) -> Route | None:
