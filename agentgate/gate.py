@@ -19,7 +19,7 @@ from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
-from .protocols.protocol import Protocol
+from .protocols.protocol import AnswerRefused, Protocol
 from .record import SCOPE_KEY, Record, record_of
 from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
@@ -101,6 +101,7 @@ class Gate:
     async def _pass(self, record: Record, scope: Scope, receive: Receive, send: Send, *, joined: bool) -> None:
         assert self.app is not None
         onward: Scope | None = None
+        answer = send
         incoming = Incoming(receive, self.edge.max_body_bytes) if self._buffers else None
         try:
             if self.observe:
@@ -123,10 +124,8 @@ class Gate:
                     refusal = self._document(request)
             if refusal is None:
                 outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
-                if outcome.reading is not None:
-                    record.details.update(outcome.reading.details)
                 if outcome.decision.effect == "allow":
-                    onward, send = self._onward(record, scope, outcome, incoming, send)
+                    onward, answer = self._onward(record, scope, outcome, incoming, send)
             else:
                 record.trail.append(refusal)
                 outcome = Outcome(refusal)
@@ -134,6 +133,8 @@ class Gate:
                 decision = self._posture.refusal(outcome, request)
                 if self.resource is not None:
                     decision = self.resource.challenged(decision)
+            if outcome.reading is not None:
+                record.details.update(outcome.reading.details)
         except ClientGone:
             record.fail("client disconnected", None)
             return
@@ -141,8 +142,14 @@ class Gate:
             onward, decision = None, policy_error("gate", exc)
             record.trail.append(decision)
         if onward is not None:
-            await self.app(onward, receive if incoming is None else incoming.receive, send)
-            return
+            try:
+                await self.app(onward, receive if incoming is None else incoming.receive, answer)
+                return
+            except AnswerRefused as exc:
+                decision = exc.decision
+            if record.status is not None:  # begun: it is cut off, as one is whose upstream has gone
+                record.fail(f"{decision.message}: {decision.detail}", decision.reason)
+                return
         record.refuse(decision)
         await respond(decision, scope, send)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from ..auth.location import RawHeaderList
+from ..auth.location import Location, Query, RawHeaderList
 from ..decision import Decision
 from ..errors import ConfigurationError
 from ..record import Record
@@ -68,6 +68,8 @@ class A2A(Protocol):
     name: ClassVar[str] = "a2a"
     cards: Cards | None = None
     """How cards and redirects are rewritten; None: they are the app's own, and right."""
+    credentials: tuple[Location, ...] = ()
+    """Where callers have theirs for other requests. With one for a card that wants none, it goes no further."""
 
     def __init__(self, *, interfaces: Sequence[str] = ("/",), push_notifications: bool = False) -> None:
         if isinstance(interfaces, str) or not interfaces:
@@ -92,7 +94,11 @@ class A2A(Protocol):
             self._check_version(request)
             if path in self._card_paths and request.method in ("GET", "HEAD"):
                 _no_body(request)
-                return _CardReading(self.cards, Speech(rest=True), Call("a2a", operations.CARD))
+                if request.principal is None and any(
+                    isinstance(place, Query) and place.find(request) for place in self.credentials
+                ):
+                    raise _Refused(errors.BAD_REQUEST, "a credential in the query of a request that wants none")
+                return _CardReading(self, Speech(rest=True), Call("a2a", operations.CARD))
             if path in self._endpoints and request.method == "POST":
                 return self._read_rpc(request, speech)
             return self._read_rest(request, path)
@@ -145,12 +151,12 @@ class A2A(Protocol):
         if named is None:
             if operations.is_misspelt(message.method):
                 raise _Refused(errors.NO_METHOD, "Method not found")
-            return _CallReading(self.cards, speech, Call("a2a", message.method), known=False)
+            return _CallReading(self, speech, Call("a2a", message.method), known=False)
         task = _text(message.params, named.task, required=True) if named.task else None
         tenant = _text(message.params, ("tenant",))
         calls = self._calls(named.method, message.params, ("message",), task, tenant)
         reading = _CardReading if named.method == operations.EXTENDED_CARD else _CallReading
-        return reading(self.cards, speech, *calls)
+        return reading(self, speech, *calls)
 
     def _read_rest(self, request: Request, path: str) -> Reading:
         asked = self._asked(request.method, path)
@@ -170,7 +176,7 @@ class A2A(Protocol):
             params = query
         calls = self._calls(asked.method, params, _REST_MESSAGE, asked.task, asked.tenant)
         reading = _CardReading if asked.method == operations.EXTENDED_CARD else _CallReading
-        return reading(self.cards, Speech(rest=True), *calls)
+        return reading(self, Speech(rest=True), *calls)
 
     def _asked(self, method: str, path: str) -> operations.Asked | None:
         """By the longest interface that the path is below."""
@@ -217,10 +223,11 @@ class A2A(Protocol):
 class _CallReading(Reading):
     """A call that is answered in passing."""
 
-    def __init__(self, cards: Cards | None, speech: Speech, *calls: Call, known: bool = True) -> None:
+    def __init__(self, protocol: A2A, speech: Speech, *calls: Call, known: bool = True) -> None:
         super().__init__(*calls)
         self.details = {"a2a.method": calls[0].method}
-        self._cards = cards
+        self._cards = protocol.cards
+        self._credentials = protocol.credentials
         self._speech = speech
         self._known = known
 
@@ -250,7 +257,11 @@ class _CardReading(_CallReading):
         return self.calls[0].method == operations.CARD
 
     def onward(self, headers: RawHeaderList, body: bytes | None) -> tuple[RawHeaderList, bytes | None]:
-        return (headers if self._cards is None else without_conditions(headers)), body
+        if self._cards is not None:
+            headers = without_conditions(headers)
+            for place in self._credentials:
+                headers, _ = place.remove(tuple(headers), b"")
+        return headers, body
 
     def answering(self, send: Send, may: May, record: Record) -> Send:
         cards = self._cards

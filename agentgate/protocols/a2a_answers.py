@@ -11,9 +11,9 @@ from typing import Any, Final
 from ..auth.location import RawHeaderList
 from ..decision import Reason, deny
 from ..record import Record
-from ..request import Scope
-from ..respond import Message, Send, respond
+from ..respond import Message, Send
 from .a2a_cards import MAX_BYTES, CardFault, Cards
+from .protocol import AnswerRefused
 from .sse import EventTooLarge, Splitter
 
 MAX_NOTED: Final = 256 * 1024  # bytes of an answer, or of an event, that is looked into for the log
@@ -47,17 +47,10 @@ def without_conditions(headers: RawHeaderList) -> RawHeaderList:
     return [pair for pair in headers if pair[0] not in _CONDITIONS]
 
 
-class Broken:
-    """Sends 502 in place of an answer that cannot be passed on, and nothing after it."""
-
-    def __init__(self, send: Send, record: Record) -> None:
-        self._send = send
-        self._record = record
-        self.over = False
-
-    async def __call__(self, detail: str) -> None:
-        self.over = True
-        decision = deny(
+def refused(detail: str) -> AnswerRefused:
+    """502, and the log is told why."""
+    return AnswerRefused(
+        deny(
             "upstream call failed",
             status=502,
             code="upstream_failure",
@@ -65,9 +58,7 @@ class Broken:
             detail=detail,
             policy="a2a",
         )
-        self._record.refuse(decision)
-        scope: Scope = {"type": "http", "method": self._record.request.method}
-        await respond(decision, scope, self._send)
+    )
 
 
 class CardAnswer:
@@ -78,14 +69,11 @@ class CardAnswer:
         self._rewrite = rewrite
         self._head = record.request.method == "HEAD"
         self._private = private
-        self._broken = Broken(send, record)
         self._start: Message | None = None
         self._chunks: list[bytes] = []
         self._size = 0
 
     async def __call__(self, message: Message) -> None:
-        if self._broken.over:
-            return
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif self._start is None:
@@ -99,9 +87,9 @@ class CardAnswer:
         if status >= 400:
             await self._send(message)
         elif status != 200:
-            await self._broken("the agent's card: its status is not 200")
+            raise refused("the agent's card: its status is not 200")
         elif any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
-            await self._broken("the agent's card: it has a content-encoding")
+            raise refused("the agent's card: it has a content-encoding")
         else:
             self._start = {**message, "headers": self._headers(headers)}
 
@@ -116,15 +104,14 @@ class CardAnswer:
         self._chunks.append(message.get("body", b""))
         self._size += len(self._chunks[-1])
         if self._size > MAX_BYTES:
-            await self._broken("the agent's card: too large")
+            raise refused("the agent's card: too large")
         elif not message.get("more_body", False):
             card = b""
             if not self._head:
                 try:
                     card = self._rewrite(b"".join(self._chunks))
                 except CardFault as fault:
-                    await self._broken(f"the agent's card: {fault}")
-                    return
+                    raise refused(f"the agent's card: {fault}") from None
                 self._start["headers"].append((b"content-length", str(len(card)).encode()))
             await self._send(self._start)
             await self._send({"type": "http.response.body", "body": card})
@@ -139,7 +126,6 @@ class Answer:
         self._record = record
         self._rpc = rpc
         self._cards = cards
-        self._broken = Broken(send, record)
         self._status = 0
         self._splitter: Splitter | None = None
         self._chunks: list[bytes] | None = None
@@ -147,19 +133,13 @@ class Answer:
         record.details["a2a.response.outcome"] = "unknown"
 
     async def __call__(self, message: Message) -> None:
-        if self._broken.over:
-            return
         if message["type"] == "http.response.start":
-            redirect = self._begin(message)
-            if redirect is None:
-                await self._broken("the agent redirects to a URL that is not its own")
-                return
-            message = redirect
+            message = self._begin(message)
         else:
             self._note(message)
         await self._send(message)
 
-    def _begin(self, message: Message) -> Message | None:
+    def _begin(self, message: Message) -> Message:
         self._status = message["status"]
         headers = dict(message["headers"])
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -172,7 +152,7 @@ class Answer:
             return message
         target = self._cards.public(headers[b"location"].decode("latin-1"))
         if target is None:
-            return None
+            raise refused("the agent redirects to a URL that is not its own")
         rest = [pair for pair in message["headers"] if pair[0] != b"location"]
         return {**message, "headers": [*rest, (b"location", target.encode("latin-1"))]}
 

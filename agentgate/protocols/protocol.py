@@ -7,7 +7,7 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..auth.location import RawHeaderList
 from ..decision import Decision
@@ -22,14 +22,23 @@ May = Callable[[Call], bool]
 """Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
 
 
+class AnswerRefused(Exception):
+    """An answer that must not be passed on: raised by the `send` for it, which has sent nothing of what was wrong. The
+    Gate answers with `decision` instead, or cuts an answer off that has begun."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.detail)
+        self.decision = decision
+
+
 class Reading:
     """One request as its protocol reads it: the calls in it, and what becomes of request and answer.
 
     Policies are asked about every one of `calls`, and all of them have to be allowed. There is at least one.
+    `details` are for the log, under the names of agentgateway's access log, whether the request is let through or not.
     """
 
-    details: Mapping[str, str | int | float] = MappingProxyType({})
-    """What the log should know of it, allowed or not, under the names of agentgateway's access log."""
+    details: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *calls: Call) -> None:
         if not calls:
@@ -70,7 +79,6 @@ class Protocol(ABC):
         return decision
 
     def at(self, public_url: str | None, authenticators: "Sequence[Authenticator]") -> "Protocol":
-        """The protocol as a gateway serves it to clients at this URL, who have to be known to one of these
-        authenticators. Asked when the gateway is built; raises `ConfigurationError` where that is not enough to go by.
-        """
+        """The protocol as a gateway serves it to clients at this URL, whom these authenticators recognise. Asked when
+        the gateway is built; raises `ConfigurationError` where that is not enough to go by."""
         return self

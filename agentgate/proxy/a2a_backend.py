@@ -73,6 +73,7 @@ class AgentA2A(A2A):
                 " it: create_gateway(public_url=...), or A2ABackend(public_url=...) on a route for other hosts"
             )
         placed = copy(self)
+        placed.credentials = tuple({policy.location for policy in authenticators if policy.location is not None})
         placed.cards = Cards(
             self._bases,
             public_url,

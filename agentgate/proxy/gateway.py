@@ -59,11 +59,10 @@ class Gateway:
         self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
         documents: list[DocumentRoute] = []
         faults: list[str] = []
-        callers: dict[int, list[Authenticator]] = {}  # by backend: who has to be known, on whatever route
+        callers: dict[int, list[Authenticator]] = {}  # by backend: who recognises them, on whatever route
         for route in self.routes:
-            if (route.mode or mode) == "strict":
-                known = authenticate if route.authenticate is None else route.authenticate
-                callers.setdefault(id(route.backend), []).extend(known)
+            known = authenticate if route.authenticate is None else route.authenticate
+            callers.setdefault(id(route.backend), []).extend(known)
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
@@ -82,6 +81,7 @@ class Gateway:
                     app,
                     authenticate=recognise,
                     authorize=decide,
+                    observe=() if recognise or decide else (_Nobody(),),  # who is told stands further out
                     mode=route.mode or mode,
                     edge=edge,
                     protocol=protocol,
