@@ -26,7 +26,7 @@ from .json_rpc import INVALID_PARAMS, RPCFault, id_of, name_of, read_message, re
 from .protocol import May, Protocol, Reading
 
 _VERSION: Final = re.compile(r"(?:1|0\.3)(?:\.[0-9]{1,5}){0,2}|").fullmatch  # absent and empty mean 0.3
-_INTERFACE: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+").fullmatch
+_INTERFACE: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?").fullmatch
 
 _REST_MESSAGE: Final = ("message", "request")  # the latter in 0.3: protobuf reads either
 _TASK: Final = ("taskId", "task_id")

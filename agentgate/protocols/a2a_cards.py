@@ -18,7 +18,7 @@ from ..strict_json import StrictJSONError, loads
 
 MAX_BYTES: Final = 1024 * 1024  # of a card, which is held in memory while it is rewritten
 
-_BINDINGS: Final = frozenset({"JSONRPC", "HTTP+JSON"})
+_BINDINGS: Final = ("JSONRPC", "HTTP+JSON")
 _PORTS: Final = {"http": 80, "https": 443}
 # Nothing in it that two parsers could take for different things: dot segments, percent signs, users, queries.
 _URL: Final = re.compile(
@@ -54,7 +54,7 @@ class Base(NamedTuple):
             port = _PORTS[parts.scheme] if parts.port is None else parts.port
         except ValueError:  # more than 65535
             return None
-        return cls((parts.scheme, (parts.hostname or "").removesuffix("."), port), parts.path.rstrip("/"))
+        return cls((parts.scheme, parts.hostname or "", port), parts.path.rstrip("/"))
 
     def below(self, url: str) -> str | None:
         """The path of a URL below this one, with the slash at its end if it has one; None if it is not below."""
@@ -161,7 +161,8 @@ class Cards:
 
     def _protect(self, card: dict[str, Any], *, modern: bool, legacy: bool) -> None:
         """Add what the gateway wants of callers to what the agent wants: one of the former, and the latter."""
-        schemes = card.get("securitySchemes") or {}
+        schemes = card.get("securitySchemes")
+        schemes = {} if schemes is None else schemes
         if not isinstance(schemes, dict):
             raise CardFault("security schemes are no object")
         names: list[str] = []

@@ -89,9 +89,9 @@ _PLAIN: Final[dict[tuple[str, tuple[str, ...]], str]] = {
 }
 _LEGACY_CARDS: Final = (["v1", "card"], ["agent", "authenticatedExtendedCard"])  # of 0.3, and before its REST binding
 _VERBS: Final = {
-    ("POST", "cancel"): CANCEL,
-    ("POST", "subscribe"): SUBSCRIBE,
-    ("GET", "subscribe"): SUBSCRIBE,
+    ("POST", ":cancel"): CANCEL,
+    ("POST", ":subscribe"): SUBSCRIBE,
+    ("GET", ":subscribe"): SUBSCRIBE,
     ("GET", ""): GET_TASK,
 }
 _CONFIGS: Final = {"POST": CREATE_PUSH, "GET": LIST_PUSH}
@@ -126,11 +126,11 @@ def _read(method: str, segments: list[str]) -> Asked | None:
         return Asked(plain)
     if not 2 <= len(segments) <= 4 or segments[0] != "tasks":
         return None
-    task, verb = segments[1], ""
+    task = segments[1]
     operation = None
     if len(segments) == 2:
-        task, _, verb = segments[1].partition(":")
-        operation = _VERBS.get((method, verb))
+        task, colon, verb = segments[1].partition(":")
+        operation = _VERBS.get((method, colon + verb))
     elif segments[2] == "pushNotificationConfigs":
         operation = (_CONFIGS if len(segments) == 3 else _CONFIG).get(method)
     if operation is None or not _is_name(task) or (len(segments) == 4 and not _is_name(segments[3])):

@@ -43,7 +43,7 @@ class A2ABackend(HTTPBackend):
         faults = [f"A2ABackend: {named!r} is no plain URL of an agent" for named, base in bases if base is None]
         if faults:
             raise ConfigurationError(faults)
-        self.protocol: Protocol = AgentA2A(
+        self.protocol: Protocol | None = AgentA2A(
             [base for _, base in bases if base is not None],
             None if public_url is None else checked_public_url(public_url),
             interfaces=interfaces,

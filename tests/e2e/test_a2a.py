@@ -3,6 +3,8 @@
 The agent logs every request. A client that went round the gateway would have sent it the key, which stops there.
 """
 
+
+
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+
+pytest.importorskip("a2a", reason="a2a-sdk is not installed: it comes with the extra e2e")
+
 from a2a.client import A2ACardResolver, AuthInterceptor, Client, ClientCallContext, ClientConfig, ClientFactory
 from a2a.client.auth import CredentialService
 from a2a.client.errors import A2AClientError, AgentCardResolutionError

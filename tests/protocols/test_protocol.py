@@ -21,7 +21,7 @@ from agentgate import (
     new_key,
     shadow,
 )
-from agentgate.protocols.protocol import May, Protocol, Reading
+from agentgate.protocols.protocol import AnswerRefused, May, Protocol, Reading
 from agentgate.record import Record
 from agentgate.request import Call
 from agentgate.respond import Message, Send
@@ -189,6 +189,37 @@ async def test_a_backend_says_what_it_speaks() -> None:
         assert (recorder.last.route, recorder.last.protocol) == ("tools", "mcp")
     trail = gateway.explain(Request.http("POST", "/mcp", headers=POST, body=b'{"tools": ["drop"]}'))
     assert [(d.effect, d.policy) for d in trail] == [("deny", "CELRules")]
+
+
+class Picky(Reading):
+    """Lets an answer through as far as it is to begin."""
+
+    def __init__(self, begins: bool) -> None:
+        super().__init__(Call("mcp", "tools/call", tool="add"))
+        self.details = {"mcp.method.name": "tools/call"}
+        self.begins = begins
+
+    def answering(self, send: Send, may: May, record: Record) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" or not self.begins:
+                raise AnswerRefused(deny("upstream call failed", status=502, detail="too picky"))
+            await send(message)
+
+        return sending
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_an_answer_that_is_refused_is_another_one_or_none(begins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "read", lambda protocol, request: Picky(begins))
+    recorder = Recorder()
+    exchange = await drive(Gate(App(), protocol=Toy(), authorize=[RULES], observe=[recorder]), **post(tools=["add"]))
+    assert recorder.last.details == {"mcp.method.name": "tools/call"}
+    if begins:
+        assert (exchange.status, exchange.body, exchange.complete) == (200, b"", False)
+        assert recorder.last.error == "upstream call failed: too picky"
+    else:
+        assert (exchange.status, exchange.text, exchange.complete) == (502, "upstream call failed", True)
+        assert recorder.last.refusal is not None
 
 
 def test_a_protocol_alone_lets_everything_pass_seen_or_unseen() -> None:
