@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from ..auth.jwt import JWTAuth
 from ..auth.location import BEARER, Cookie, Header, Query
+from ..auth.remote_jwks import RemoteJWKS
 from ..policy import Authenticator
 from ..strict_json import StrictJSONError, loads
 
@@ -214,10 +216,12 @@ def schemes_of(authenticators: Iterable[Authenticator]) -> list[Scheme]:
 
 def _scheme_of(policy: Authenticator) -> Scheme | None:
     place = policy.location
-    if place == BEARER:
-        servers = policy.resource_metadata.get("authorization_servers")
-        token = {"bearerFormat": "JWT", "description": f"A token of {', '.join(servers)}"} if servers else {}
-        return Scheme("http", "httpAuthSecurityScheme", {"scheme": "Bearer", **token})
+    if place == BEARER and isinstance(policy, JWTAuth):
+        keys = policy.jwks
+        if isinstance(keys, RemoteJWKS) and keys.issuer is not None:  # an OpenID provider, by its own configuration
+            return Scheme("openIdConnect", "openIdConnectSecurityScheme", {"openIdConnectUrl": str(keys.url)})
+        token = {"scheme": "Bearer", "bearerFormat": "JWT", "description": f"A token of {policy.issuer}"}
+        return Scheme("http", "httpAuthSecurityScheme", token)
     if isinstance(place, Header) and place.name == "authorization" and place.prefix.strip():
         return Scheme("http", "httpAuthSecurityScheme", {"scheme": place.prefix.strip()})
     if isinstance(place, Header | Query | Cookie):

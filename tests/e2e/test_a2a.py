@@ -3,8 +3,6 @@
 The agent logs every request. A client that went round the gateway would have sent it the key, which stops there.
 """
 
-
-
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import BEARER, APIKeyAuth, Authenticator, Cookie, Header, Query, Request, abstain, new_key
+from agentgate import APIKeyAuth, Authenticator, Cookie, Header, JWTAuth, Query, Request, abstain, new_key
 from agentgate.auth.location import Location
 from agentgate.decision import Decision
 from agentgate.protocols.a2a_cards import Base, CardFault, Cards, schemes_of
@@ -272,9 +272,9 @@ class Elsewhere(Authenticator):
         return abstain()
 
 
-class Tokens(Elsewhere):
-    location = BEARER
-    resource_metadata = {"authorization_servers": ["https://login.example.com"]}  # noqa: RUF012
+ISSUER = "https://login.example.com"
+TOKENS = {"scheme": "Bearer", "bearerFormat": "JWT", "description": f"A token of {ISSUER}"}
+OPENID = {"openIdConnectUrl": f"{ISSUER}/.well-known/openid-configuration"}
 
 
 @pytest.mark.parametrize(
@@ -282,20 +282,12 @@ class Tokens(Elsewhere):
     [
         ([APIKeyAuth([KEY])], [{"httpAuthSecurityScheme": {"scheme": "Bearer"}, "type": "http", "scheme": "Bearer"}]),
         (
-            [Tokens()],
-            [
-                {
-                    "httpAuthSecurityScheme": {
-                        "scheme": "Bearer",
-                        "bearerFormat": "JWT",
-                        "description": "A token of https://login.example.com",
-                    },
-                    "type": "http",
-                    "scheme": "Bearer",
-                    "bearerFormat": "JWT",
-                    "description": "A token of https://login.example.com",
-                }
-            ],
+            [JWTAuth(issuer=ISSUER, audience="a", jwks=f"{ISSUER}/keys")],
+            [{"httpAuthSecurityScheme": TOKENS, "type": "http", **TOKENS}],
+        ),
+        (
+            [JWTAuth(issuer=ISSUER, audience="a")],
+            [{"openIdConnectSecurityScheme": OPENID, "type": "openIdConnect", **OPENID}],
         ),
         (
             [APIKeyAuth([KEY], location=Header("X-API-Key"))],
