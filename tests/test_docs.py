@@ -266,8 +266,21 @@ EXPECTED: Final = {
     "wrap_fastapi.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", '{"id":"agent"}'],
     "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
+    "agent_gateway.py": [
+        '"url": "http://localhost:8080/echo"',
+        '"text":"hello"',
+        "authorization failed",
+        "HTTP/1.1 401 Unauthorized",
+    ],
     "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
 }
+
+
+AGENT: Final = """\
+from agentgate.cli.echo_agent import echo_agent
+
+app = echo_agent("http://127.0.0.1:9000")
+"""
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -282,6 +295,10 @@ def test_examples_run_as_they_say(name: str, folder: Path) -> None:
             (folder / "upstream.py").write_text(next(b.text for b in blocks(TUTORIAL) if b.file == "upstream.py"))
             shell.type(Block(path, 0, "sh", "uvicorn upstream:app --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
+        if name == "agent_gateway.py":
+            (folder / "agent.py").write_text(shell.local(AGENT))
+            shell.type(Block(path, 0, "sh", "uvicorn agent:app --port 9000"))
+            shell.env["AGENT"] = shell.local("http://127.0.0.1:9000")
         shell.type(Block(path, 0, "sh", "\n".join(commands)))
         shell.expect(Block(path, 0, "text", "\n".join(EXPECTED[name])))
 

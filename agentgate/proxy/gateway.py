@@ -120,9 +120,8 @@ class Gateway:
         record.route = route.name
         routed(record.view, self._backends[id(route.backend)])
         if route.backend.mounts and route.mount:
-            root_path = record.view.root_path.rstrip("/") + route.mount
-            record.view = mounted(record.view, root_path)
-            scope = {**scope, "root_path": root_path}
+            record.view = _below(route, record.view)
+            scope = {**scope, "root_path": record.view.root_path}
         await self._apps[route](scope, receive, send)
 
     def match(self, request: Request) -> Route | None:
@@ -159,7 +158,7 @@ class Gateway:
         if route is None:
             return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
         app = self._apps[route]
-        request = copy(request)
+        request = _below(route, copy(request))
         routed(request, self._backends[id(route.backend)])
         return app.explain(request, every=every) if isinstance(app, Gate) else first
 
@@ -171,6 +170,13 @@ def _told(backend: Backend) -> Mapping[str, str]:
     """What rules may know of a backend."""
     protocol = "http" if backend.protocol is None else backend.protocol.name
     return MappingProxyType({"name": backend.name, "type": _TYPES.get(protocol, "unknown"), "protocol": protocol})
+
+
+def _below(route: Route, request: Request) -> Request:
+    """The request as what is behind the route sees it."""
+    if not (route.backend.mounts and route.mount):
+        return request
+    return mounted(request, request.root_path.rstrip("/") + route.mount)
 
 
 class _Nobody(Observer):

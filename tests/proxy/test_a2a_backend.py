@@ -159,6 +159,16 @@ async def test_the_public_card_is_opened_by_a_route_of_its_own() -> None:
         assert (await drive(app, http_scope("GET", target))).status == 401
 
 
+def test_explain_reads_below_the_route_too() -> None:
+    tenants = CELRules(deny=["has(a2a.tenant)"], allow=['a2a.method == "GetTask"'])
+    app = gateway(Route("/planner", planner(), authorize=[tenants]))
+    for target, effect in (("/planner/tasks/t", "allow"), ("/planner/acme/tasks/t", "deny")):
+        assert app.explain(Request.http("GET", target, headers=BEARER))[-1].effect == effect
+    request = Request.http("POST", "/planner", headers={**BEARER, "content-type": "application/json"}, body=RPC)
+    assert app.explain(request)[-1].effect == "allow"
+    assert app.explain(Request.message(target="/planner", headers=BEARER))[-1].effect == "deny"
+
+
 async def test_a_credential_in_the_query_of_the_public_card_is_refused() -> None:
     agent = Agent()
     backend = planner(agent)
