@@ -35,7 +35,28 @@ _PUSH: Final = (
     *("taskPushNotificationConfig", "task_push_notification_config"),
     *("pushNotificationConfig", "push_notification_config", "pushNotification", "push_notification"),
 )
-_PARAMS: Final = (*_REST_MESSAGE, "configuration", "metadata", "tenant", "id", "name", "parent", *_TASK, *_CONTEXT)
+
+# Members that no others may be taken for. They are all those that clients send, not just those that are read: where
+# there is nothing else, nothing has to be compared.
+_IN_PARAMS: Final = frozenset(
+    {
+        *(*_REST_MESSAGE, "configuration", "metadata", "tenant", "id", "name", "parent", *_TASK, *_CONTEXT),
+        *("historyLength", "pageSize", "pageToken", "status", "includeArtifacts", "url", "token", "authentication"),
+        *("pushNotificationConfig", "pushNotificationConfigId", "config", "config_id"),
+    }
+)
+_IN_MESSAGE: Final = frozenset(
+    {
+        *(*_TASK, *_CONTEXT, "metadata", "messageId", "message_id", "role", "parts", "content", "kind", "extensions"),
+        *("referenceTaskIds", "reference_task_ids"),
+    }
+)
+_IN_CONFIGURATION: Final = frozenset(
+    {
+        *(*_PUSH, "acceptedOutputModes", "accepted_output_modes", "historyLength", "history_length"),
+        *("blocking", "returnImmediately"),
+    }
+)
 
 # Members of a REST body or query that say again which task the path names; in 0.3 as `tasks/{id}`.
 _TASK_AGAIN: Final = {
@@ -152,6 +173,7 @@ class A2A(Protocol):
             if operations.is_misspelt(message.method):
                 raise _Refused(errors.NO_METHOD, "Method not found")
             return _CallReading(self, speech, Call("a2a", message.method), known=False)
+        refuse_twins(message.params, _IN_PARAMS)
         task = _text(message.params, named.task, required=True) if named.task else None
         tenant = _text(message.params, ("tenant",))
         calls = self._calls(named.method, message.params, ("message",), task, tenant)
@@ -166,6 +188,7 @@ class A2A(Protocol):
             params = request.json() if request.body else {}
             if not isinstance(params, dict):
                 raise RPCFault(INVALID_PARAMS, "the body is not an object")
+            refuse_twins(params, _IN_PARAMS)
         else:
             _no_body(request)
             params = {}
@@ -193,21 +216,24 @@ class A2A(Protocol):
         task: str | None,
         tenant: str | None,
     ) -> tuple[Call, ...]:
-        refuse_twins(params, _PARAMS)
-        attributes: dict[str, Any] = {"metadata": {}}
+        attributes: dict[str, Any] = {}
         if tenant is not None:
             attributes["tenant"] = tenant
         calls_back = method == operations.CREATE_PUSH
         about = params
         if method in operations.MESSAGES:
             about = _object(params, message_names, required=True)
+            refuse_twins(about, _IN_MESSAGE)
             task = _text(about, _TASK)
-            calls_back = _one_of(_object(params, ("configuration",)), _PUSH) is not None
+            configuration = _object(params, ("configuration",))
+            refuse_twins(configuration, _IN_CONFIGURATION)
+            calls_back = _one_of(configuration, _PUSH) is not None
         context = _text(about, _CONTEXT)
         if context is not None:
             attributes["contextId"] = context
         attributes["metadata"] = metadata = _object(about, ("metadata",))
-        refuse_twins(metadata, ())
+        if metadata:
+            refuse_twins(metadata, ())
         if calls_back and not self.push_notifications:
             raise _Refused(errors.PUSH_NOT_SUPPORTED, "Push Notification is not supported")
         call = Call("a2a", method, task=task, attributes=attributes)
@@ -286,7 +312,7 @@ def _query(request: Request) -> dict[str, str]:
     if any(len(values) > 1 for _, values in pairs):
         raise RPCFault(INVALID_PARAMS, "a parameter is given twice")
     query = {name: values[0] for name, values in pairs}
-    refuse_twins(query, _PARAMS)
+    refuse_twins(query, _IN_PARAMS)
     return query
 
 
@@ -303,7 +329,6 @@ def _agree(members: Mapping[str, Any], asked: operations.Asked) -> None:
 
 def _one_of(members: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """The value under one of these names; None where there is none, or it is null, as protobuf has it."""
-    refuse_twins(members, names)
     found = [name for name in names if name in members]
     if len(found) > 1:
         raise RPCFault(INVALID_PARAMS, f"both {found[0]} and {found[1]}")
