@@ -6,6 +6,7 @@ small enough; an answer that cannot be read is an answer all the same.
 
 import json
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Final
 
 from ..auth.location import RawHeaderList
@@ -62,12 +63,14 @@ def refused(detail: str) -> AnswerRefused:
 
 
 class CardAnswer:
-    """The `send` for an answer that is a card: it is held until it is whole, and goes on rewritten, or not at all."""
+    """The `send` for an answer that is a card: it is held until it is whole, and goes on rewritten, or not at all. Over
+    REST with an ETag of what goes on, and as 304 to a client that has that."""
 
     def __init__(self, send: Send, rewrite: Callable[[bytes], bytes], record: Record, *, private: bool) -> None:
         self._send = send
         self._rewrite = rewrite
         self._head = record.request.method == "HEAD"
+        self._known = record.request.by_name.get(b"if-none-match", b"") if record.request.method == "GET" else None
         self._private = private
         self._start: Message | None = None
         self._chunks: list[bytes] = []
@@ -105,16 +108,26 @@ class CardAnswer:
         self._size += len(self._chunks[-1])
         if self._size > MAX_BYTES:
             raise refused("the agent's card: too large")
-        elif not message.get("more_body", False):
-            card = b""
-            if not self._head:
-                try:
-                    card = self._rewrite(b"".join(self._chunks))
-                except CardFault as fault:
-                    raise refused(f"the agent's card: {fault}") from None
-                self._start["headers"].append((b"content-length", str(len(card)).encode()))
-            await self._send(self._start)
-            await self._send({"type": "http.response.body", "body": card})
+        if not message.get("more_body", False):
+            await self._end(self._start)
+
+    async def _end(self, start: Message) -> None:
+        card = b""
+        if not self._head:
+            try:
+                card = self._rewrite(b"".join(self._chunks))
+            except CardFault as fault:
+                raise refused(f"the agent's card: {fault}") from None
+        headers = start["headers"]
+        if self._known is not None:
+            etag = b'"%s"' % sha256(card).hexdigest()[:32].encode()
+            headers.append((b"etag", etag))
+            if any(tag.strip().removeprefix(b"W/") in (etag, b"*") for tag in self._known.split(b",")):
+                start, card = {**start, "status": 304}, b""
+        if start["status"] == 200 and not self._head:
+            headers.append((b"content-length", str(len(card)).encode()))
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": card})
 
 
 class Answer:

@@ -106,14 +106,22 @@ async def test_headers_about_the_card_that_was_are_dropped() -> None:
     conditions = {"if-none-match": '"x"', "range": "bytes=1-", "accept-encoding": "gzip", "x-kept": "1"}
     asked = await ask(Agent(json.dumps(CARD).encode(), headers=headers), "GET", WELL_KNOWN, headers=conditions)
     length = str(len(asked.exchange.body))
+    etag = asked.exchange.headers["etag"]
     assert asked.exchange.headers == {
         "content-type": "application/json",
+        "etag": etag,
         "cache-control": "public, max-age=9",
         "age": "3",
         "x-more": "1",
         "content-length": length,
     }
     assert set(asked.agent.asked) == {b"host", b"x-kept"}
+    for known in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        asked = await ask(
+            Agent(json.dumps(CARD).encode(), headers=headers), "GET", WELL_KNOWN, headers={"if-none-match": known}
+        )
+        assert (asked.exchange.status, asked.exchange.body, asked.exchange.headers["etag"]) == (304, b"", etag)
+        assert "content-length" not in asked.exchange.headers
     asked = await ask(Agent(json.dumps(CARD).encode(), headers=headers), "GET", "/extendedAgentCard")
     assert asked.exchange.headers["cache-control"] == "private, no-cache"
     assert "age" not in asked.exchange.headers
