@@ -72,6 +72,21 @@ def test_mount(path: Any, mount: str | None) -> None:
     assert url == (None if mount is None else f"https://gateway.example.com{mount}")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "reached"),
+    [
+        (["gateway.example.com"], True),
+        (["*.example.com"], True),
+        (["other.example.com", "gateway.example.com"], True),
+        (["other.example.com"], False),
+        (["*.gateway.example.com"], False),
+    ],
+)
+def test_a_route_for_other_hosts_has_another_url(hosts: list[str], reached: bool) -> None:
+    url = route("/foo", hosts=hosts).mounted_below("https://gateway.example.com")
+    assert url == ("https://gateway.example.com/foo" if reached else None)
+
+
 # Paths.
 
 PATHS = [
