@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
     from .observe.access_log import AccessLog
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .protocols.a2a import A2A
     from .protocols.llm import LLM
+    from .proxy.a2a_backend import A2ABackend
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
@@ -99,6 +101,8 @@ __all__ = [
     "LLMBackend",
     "Provider",
     "LLM",
+    "A2ABackend",
+    "A2A",
     "PoolTransport",
     # the rest
     "Secret",
@@ -125,6 +129,8 @@ _MODULES = {
     "observe.access_log": "AccessLog",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
     "protocols.llm": "LLM",
+    "protocols.a2a": "A2A",
+    "proxy.a2a_backend": "A2ABackend",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.llm": "LLMBackend",

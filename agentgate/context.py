@@ -278,7 +278,7 @@ VARIABLES: Final[Mapping[str, cel.TypeLike]] = {
         "streaming?": "bool",
         "params?": f"struct{{{', '.join(f'{name}?: {kind}' for name, kind in PARAMS.items())}}}",
     },
-    "a2a": "struct{method?: string, taskId?: string, contextId?: string, metadata?: map(string, dyn)}",
+    "a2a": "struct{method?: string, taskId?: string, contextId?: string, tenant?: string, metadata?: map(string, dyn)}",
 }
 """What rules may read, and of which type: anything else is refused when they are compiled."""
 
@@ -326,6 +326,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "a2a.method": _field("a2a.method", lambda call: call.method or None),
     "a2a.taskId": _field("a2a.taskId", attrgetter("task")),
     "a2a.contextId": _told("a2a.contextId"),
+    "a2a.tenant": _told("a2a.tenant"),
     "a2a.metadata": _told("a2a.metadata"),
 }
 """How each of them is read from a Request. Some have a reader for one key, which makes no map of the others."""

@@ -35,6 +35,7 @@ SINGLETONS: Final = frozenset(
         b"mcp-method",
         b"mcp-name",
         b"mcp-protocol-version",
+        b"a2a-version",
         b"sec-websocket-key",
         b"sec-websocket-version",
     }

@@ -365,11 +365,13 @@ class Request:
         *,
         task: str | None = None,
         context: str | None = None,
+        tenant: str | None = None,
         metadata: Mapping[str, Any] = _NOTHING,
         **options: Any,
     ) -> "Request":
         """An A2A `SendMessage`, to `task` when one goes on."""
-        attributes = {"metadata": metadata} if context is None else {"metadata": metadata, "contextId": context}
+        named = {"contextId": context, "tenant": tenant}
+        attributes = {"metadata": metadata, **{name: value for name, value in named.items() if value is not None}}
         call = Call("a2a", "SendMessage", task=task, attributes=attributes)
         return cls.http("POST", options.pop("target", "/"), call=call, **options)
 
@@ -419,6 +421,13 @@ def with_headers(request: Request, headers: RawHeaders, query: bytes | None = No
     if query is not None:
         changed.query_string, changed._query = query, None
     return changed
+
+
+def mounted(request: Request, root_path: str) -> Request:
+    """The same request, as an app sees it that is mounted at `root_path`."""
+    view = copy(request)
+    view.root_path = root_path
+    return view
 
 
 def below_mount(request: Request) -> tuple[str, bytes]:

@@ -384,6 +384,8 @@ def test_the_case_of_a_header_s_name_changes_nothing(sent: list[bool], written: 
         ("llm.params.temperature < 1.5", Request.model("m", params={"temperature": 1}), True),
         ("a2a.contextId", Request.message(context="c"), "c"),
         ("has(a2a.contextId)", Request.message(), False),
+        ("a2a.tenant", Request.message(tenant="acme"), "acme"),
+        ("has(a2a.tenant)", Request.message(), False),
         ("a2a.metadata.skillId", Request.message(metadata={"skillId": "x"}), "x"),
         ("has(mcp.sessionId)", Request.tool("t"), False),
         ("mcp.sessionId", Request.http(call=Call("mcp", "ping", attributes={"sessionId": "s"})), "s"),

@@ -273,6 +273,12 @@ EXPECTED: Final = {
     "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
     "llm_gateway.py": ["HTTP/1.1 200 OK", "HTTP/1.1 403 Forbidden"],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
+    "agent_gateway.py": [
+        '"url": "http://localhost:8080/echo"',
+        '"text":"hello"',
+        "authorization failed",
+        "HTTP/1.1 401 Unauthorized",
+    ],
     "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
     "mcp_login.py": [
         "HTTP/1.1 401 Unauthorized",
@@ -282,6 +288,13 @@ EXPECTED: Final = {
         ' "scopes_supported": ["tools:call"], "bearer_methods_supported": ["header"]}',
     ],
 }
+
+
+AGENT: Final = """\
+from agentgate.cli.echo_agent import echo_agent
+
+app = echo_agent("http://127.0.0.1:9000")
+"""
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -299,6 +312,10 @@ def test_examples_run_as_they_say(name: str, folder: Path) -> None:
         if name == "llm_gateway.py":
             shell.type(Block(path, 0, "sh", "uvicorn --factory agentgate.cli.fake_llm:fake_llm --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000/v1")
+        if name == "agent_gateway.py":
+            (folder / "agent.py").write_text(shell.local(AGENT))
+            shell.type(Block(path, 0, "sh", "uvicorn agent:app --port 9000"))
+            shell.env["AGENT"] = shell.local("http://127.0.0.1:9000")
         shell.type(Block(path, 0, "sh", "\n".join(commands)))
         shell.expect(Block(path, 0, "text", "\n".join(EXPECTED[name])))
 

@@ -19,7 +19,7 @@ class _Guarded:
     """A backend behind a Gate of its own."""
 
     def __init__(self, backend: Backend, gate: Gate) -> None:
-        self.name = backend.name
+        self.name, self.mounts = backend.name, backend.mounts
         self.protocol: Protocol | None = None  # read by the inner Gate, whose rules are about it
         self.app: ASGIApp = gate
         self._backend = backend

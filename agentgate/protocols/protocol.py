@@ -5,15 +5,18 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..auth.location import RawHeaderList
 from ..decision import Decision
 from ..record import Record
 from ..request import Call, Request
 from ..respond import Send
+
+if TYPE_CHECKING:
+    from ..policy import Authenticator
 
 May = Callable[[Call], bool]
 """Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
@@ -74,3 +77,8 @@ class Protocol(ABC):
     def refuse(self, decision: Decision, request: Request) -> Decision:
         """A denial of a request that was not read into calls, as the protocol says it."""
         return decision
+
+    def at(self, public_url: str | None, authenticators: "Sequence[Authenticator]") -> "Protocol":
+        """The protocol as a gateway serves it to clients at this URL, whom these authenticators recognise. Asked when
+        the gateway is built; raises `ConfigurationError` where that is not enough to go by."""
+        return self

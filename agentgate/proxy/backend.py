@@ -21,6 +21,7 @@ class HTTPBackend:
     """
 
     protocol: Protocol | None = None
+    mounts: bool = False
 
     def __init__(
         self,

@@ -133,6 +133,8 @@ class Forward:
         view = record.view
         _, path = below_mount(view)
         query: bytes = scope.get("query_string") or b""
+        if path == b"/" and self._prefix and not view.raw_path.endswith(b"/"):
+            path = b""  # the very path that the route mounts: the very URL that the backend is at
         target = self._prefix + path + (b"?" + query if query else b"")
         headers = request_headers(scope["headers"], self._host)
         framing = _framing(scope["headers"], view.method, client)

@@ -19,7 +19,7 @@ from ..gate import Gate, checked_mode, slot
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
 from ..record import Record, record_of
-from ..request import Request, Scope, below_mount, routed
+from ..request import Request, Scope, below_mount, mounted, routed
 from ..respond import ASGIApp, Receive, Send, respond
 from .route import Backend, DocumentRoute, Route, RouteTable
 
@@ -58,16 +58,30 @@ class Gateway:
         self._apps: dict[Route, ASGIApp] = {}
         self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
         documents: list[DocumentRoute] = []
+        faults: list[str] = []
+        callers: dict[int, list[Authenticator]] = {}  # by backend: who recognises them, on whatever route
+        for route in self.routes:
+            known = authenticate if route.authenticate is None else route.authenticate
+            callers.setdefault(id(route.backend), []).extend(known)
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
             app = route.backend.app
             protocol = route.backend.protocol
+            if protocol is not None:
+                url = None if public_url is None else route.mounted_below(public_url)
+                if route.backend.mounts and route.mount is None:
+                    faults.append(f"route {route.name}: its path is no one path that the backend can be mounted at")
+                try:
+                    protocol = protocol.at(url, callers.get(id(route.backend), []))
+                except ConfigurationError as exc:
+                    faults += [f"route {route.name}: {fault}" for fault in exc.faults]
             if recognise or decide or protocol is not None:
                 app = Gate(
                     app,
                     authenticate=recognise,
                     authorize=decide,
+                    observe=() if recognise or decide else (_Nobody(),),  # who is told stands further out
                     mode=route.mode or mode,
                     edge=edge,
                     protocol=protocol,
@@ -77,6 +91,8 @@ class Gateway:
                     documents.append(DocumentRoute(route, app.resource))
                     self._apps[documents[-1]] = app
             self._apps[route] = app
+        if faults:
+            raise ConfigurationError(faults)
         if not observe and not any(isinstance(app, Gate) and app.decides for app in self._apps.values()):
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
         self._table = RouteTable([*self.routes, *documents])
@@ -103,6 +119,9 @@ class Gateway:
             return
         record.route = route.name
         routed(record.view, self._backends[id(route.backend)])
+        if route.backend.mounts and route.mount:
+            record.view = _below(route, record.view)
+            scope = {**scope, "root_path": record.view.root_path}
         await self._apps[route](scope, receive, send)
 
     def match(self, request: Request) -> Route | None:
@@ -139,7 +158,7 @@ class Gateway:
         if route is None:
             return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
         app = self._apps[route]
-        request = copy(request)
+        request = _below(route, copy(request))
         routed(request, self._backends[id(route.backend)])
         return app.explain(request, every=every) if isinstance(app, Gate) else first
 
@@ -151,6 +170,13 @@ def _told(backend: Backend) -> Mapping[str, str]:
     """What rules may know of a backend."""
     protocol = "http" if backend.protocol is None else backend.protocol.name
     return MappingProxyType({"name": backend.name, "type": _TYPES.get(protocol, "unknown"), "protocol": protocol})
+
+
+def _below(route: Route, request: Request) -> Request:
+    """The request as what is behind the route sees it."""
+    if not (route.backend.mounts and route.mount):
+        return request
+    return mounted(request, request.root_path.rstrip("/") + route.mount)
 
 
 class _Nobody(Observer):

@@ -38,6 +38,8 @@ class LLMBackend:
     OpenAI's streams for their usage, for the log alone. `pass_headers`: further request headers that go on.
     """
 
+    mounts = False
+
     def __init__(
         self,
         url: str | Sequence[Provider],

@@ -33,6 +33,8 @@ class Backend(Structure):
     name: str
     """What rules call it: `backend.name`."""
     app: ASGIApp
+    mounts: bool
+    """Whether what comes below a route's path is for what is below the backend's URL, and not the whole path."""
 
     async def aclose(self) -> None:
         """Let go of its connections."""
@@ -130,9 +132,22 @@ class Route:
             and all(_all_equal(request.query.get(name), value) for name, value in self.query.items())
         )
 
+    @property
+    def mount(self) -> str | None:
+        """The path at which the route mounts what is behind it, which may have well-known documents: for one of those
+        it is what comes before. None where the path is no one path."""
+        if isinstance(self.path, Regex):
+            return None
+        return self.path.path.partition("/.well-known/")[0].rstrip("/")
+
     def url(self, public_url: str) -> str | None:
         """See `route_url`."""
         return route_url(public_url, self.path, self.hosts)
+
+    def mounted_below(self, public_url: str) -> str | None:
+        """The URL of what the route mounts; None where the gateway's is not its own."""
+        url = self.url(public_url)
+        return None if url is None else url.partition("/.well-known/")[0]
 
     def __repr__(self) -> str:
         return f"Route({self.path!r}, {self.backend!r}, hosts={list(self.hosts)}, name={self.name!r})"

@@ -21,6 +21,7 @@ class Nowhere:
 
     protocol: Protocol | None = None
     name = "nowhere"
+    mounts: bool = False
 
     def __init__(self) -> None:
         self.app: ASGIApp = self.called
@@ -46,6 +47,44 @@ def chosen(routes: Sequence[Route], method: str = "GET", target: str = "/", **op
     request = Request.http(method, target, **options)
     found = RouteTable(routes).match(request.path, request)
     return None if found is None else found.name
+
+
+# Where what is behind it is mounted.
+
+
+@pytest.mark.parametrize(
+    ("path", "mount"),
+    [
+        ("/", ""),
+        ("/foo", "/foo"),
+        ("/foo/", "/foo"),
+        (Exact("/foo"), "/foo"),
+        (Exact("/foo/.well-known/agent-card.json"), "/foo"),
+        (Exact("/.well-known/agent-card.json"), ""),
+        (Regex("/foo"), None),
+    ],
+)
+def test_mount(path: Any, mount: str | None) -> None:
+    """A well-known document of what is mounted is at the same mount."""
+    found = route(path)
+    assert found.mount == mount
+    url = found.mounted_below("https://gateway.example.com")
+    assert url == (None if mount is None else f"https://gateway.example.com{mount}")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reached"),
+    [
+        (["gateway.example.com"], True),
+        (["*.example.com"], True),
+        (["other.example.com", "gateway.example.com"], True),
+        (["other.example.com"], False),
+        (["*.gateway.example.com"], False),
+    ],
+)
+def test_a_route_for_other_hosts_has_another_url(hosts: list[str], reached: bool) -> None:
+    url = route("/foo", hosts=hosts).mounted_below("https://gateway.example.com")
+    assert url == ("https://gateway.example.com/foo" if reached else None)
 
 
 # Paths.
