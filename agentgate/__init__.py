@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from .observe.access_log import AccessLog
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
     from .protocols.llm import LLM
+    from .protocols.mcp import MCP
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
+    from .proxy.mcp import MCPBackend
     from .proxy.provider import Provider
     from .proxy.route import Exact, Prefix, Regex, Route
     from .proxy.upstream import PoolTransport
@@ -97,8 +99,10 @@ __all__ = [
     "Regex",
     "HTTPBackend",
     "LLMBackend",
+    "MCPBackend",
     "Provider",
     "LLM",
+    "MCP",
     "PoolTransport",
     # the rest
     "Secret",
@@ -125,9 +129,11 @@ _MODULES = {
     "observe.access_log": "AccessLog",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
     "protocols.llm": "LLM",
+    "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.llm": "LLMBackend",
+    "proxy.mcp": "MCPBackend",
     "proxy.provider": "Provider",
     "proxy.route": "Exact Prefix Regex Route",
     "proxy.upstream": "PoolTransport",

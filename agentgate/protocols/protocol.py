@@ -7,7 +7,7 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..auth.location import RawHeaderList
 from ..decision import Decision
@@ -17,6 +17,11 @@ from ..respond import Send
 
 May = Callable[[Call], bool]
 """Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
+
+
+def anything(call: Call) -> bool:
+    """The `May` of a Gate that has no authorizers: nothing has to be kept out of an answer."""
+    return True
 
 
 class AnswerRefused(Exception):
@@ -61,6 +66,10 @@ class Protocol(ABC):
 
     name: ClassVar[str]
     """`mcp`, `llm`, `a2a`: what the log calls it."""
+
+    def reached_at(self, public_url: str) -> Self:
+        """The protocol for a Gate that clients reach at this URL."""
+        return self
 
     @abstractmethod
     def reads_body(self, request: Request) -> bool:

@@ -46,7 +46,10 @@ class Refused(Exception):
 
 class Forward:
     """The ASGI app behind a gateway's policies: sends the request to `base` and the response back. What it refuses
-    itself is said by the `protocol`."""
+    itself is said by the `protocol`.
+
+    `endpoint`: to that very URL, whatever the request's own path. `withheld`: headers that do not go on.
+    """
 
     def __init__(
         self,
@@ -54,13 +57,17 @@ class Forward:
         transport: httpx.AsyncBaseTransport,
         timeout: httpx.Timeout,
         *,
-        preserve_host: bool,
+        preserve_host: bool = False,
+        endpoint: bool = False,
+        withheld: frozenset[bytes] = frozenset(),
         protocol: Protocol | None = None,
     ) -> None:
         self._base = base
         self._transport = transport
         self._timeout = timeout.as_dict()
         self._prefix = base.raw_path.rstrip(b"/")
+        self._target = base.raw_path if endpoint else None
+        self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
         self._endpoint = address((base.host, base.port or {"http": 80, "https": 443}[base.scheme]))
@@ -131,10 +138,11 @@ class Forward:
 
     def _upstream_request(self, record: Record, scope: Scope, client: "_Client") -> httpx.Request:
         view = record.view
-        _, path = below_mount(view)
+        target = self._target or self._prefix + below_mount(view)[1]
         query: bytes = scope.get("query_string") or b""
-        target = self._prefix + path + (b"?" + query if query else b"")
-        headers = request_headers(scope["headers"], self._host)
+        if query:
+            target += b"?" + query
+        headers = request_headers(scope["headers"], self._host, self._withheld)
         framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)

@@ -68,6 +68,7 @@ class Gateway:
                     app,
                     authenticate=recognise,
                     authorize=decide,
+                    observe=() if recognise or decide else (_Nobody(),),  # a public route has its protocol, too
                     mode=route.mode or mode,
                     edge=edge,
                     protocol=protocol,
