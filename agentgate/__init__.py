@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
+    from .protocols.mcp import MCP
     from .proxy.a2a_backend import A2ABackend
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
+    from .proxy.mcp import MCPBackend
     from .proxy.provider import Provider
     from .proxy.route import Exact, Prefix, Regex, Route
     from .proxy.upstream import PoolTransport
@@ -99,10 +101,12 @@ __all__ = [
     "Regex",
     "HTTPBackend",
     "LLMBackend",
+    "MCPBackend",
     "Provider",
     "LLM",
     "A2ABackend",
     "A2A",
+    "MCP",
     "PoolTransport",
     # the rest
     "Secret",
@@ -131,9 +135,11 @@ _MODULES = {
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",
     "proxy.a2a_backend": "A2ABackend",
+    "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.llm": "LLMBackend",
+    "proxy.mcp": "MCPBackend",
     "proxy.provider": "Provider",
     "proxy.route": "Exact Prefix Regex Route",
     "proxy.upstream": "PoolTransport",

@@ -19,7 +19,7 @@ from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
-from .protocols.protocol import AnswerRefused, Protocol
+from .protocols.protocol import AnswerRefused, Protocol, anything
 from .record import SCOPE_KEY, Record, record_of
 from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
@@ -60,11 +60,11 @@ class Gate:
             raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
         self.mode = checked_mode(mode)
         self.edge = edge or DEFAULT_EDGE
-        self.protocol = protocol
+        self.protocol = None if protocol is None else protocol.at(public_url, self.authenticate)
         reads_body = any(policy.reads_body for policy in self.authorize)
         self.identity = identity_headers(self.authenticate)
         self.resource = protected_resource(public_url, self.authenticate)
-        self._posture = Posture(self.authenticate, self.authorize, self.mode, protocol, reads_body, self.identity)
+        self._posture = Posture(self.authenticate, self.authorize, self.mode, self.protocol, reads_body, self.identity)
         self.decides = bool(self.authenticate or self.authorize)
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
@@ -168,7 +168,8 @@ class Gate:
             headers, body = reading.onward(headers, view.body)
             if incoming is not None and body is not None and body != view.body:
                 headers = incoming.replace(headers, body)
-            send = reading.answering(send, partial(self._may, view), record)
+            may = partial(self._may, view) if self._posture.restricts else anything
+            send = reading.answering(send, may, record)
         onward["headers"] = headers
         return onward, send
 

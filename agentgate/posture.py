@@ -138,6 +138,11 @@ class Posture:
             return outcome.reading.refuse(decision, outcome.call)
         return self.protocol.refuse(decision, request)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether anybody could say no to a call."""
+        return not all(isinstance(policy, Shadow) for policy in self.authorize)
+
     def allows(self, request: Request) -> bool:
         """Whether the authorizers would allow this request as well, asked now and without a trace."""
         answers = (ask(policy, request) for policy in self.authorize if not isinstance(policy, Shadow))

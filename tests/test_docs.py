@@ -364,6 +364,7 @@ _ALIASES: Final = (
     ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
     ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
+    ("Timeout(connect=10, read=None, write=60, pool=10)", "MCP_TIMEOUT"),
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<built-in function monotonic>", "time.monotonic"),
     ("<factory>", "{}"),

@@ -5,6 +5,7 @@ line) is made to raise, until there is no step left; and all that once for each 
 """
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
@@ -18,8 +19,10 @@ import pytest
 
 import agentgate
 from agentgate import (
+    MCP,
     APIKeyAuth,
     Authorizer,
+    CELRules,
     Decision,
     Gate,
     JWTAuth,
@@ -43,6 +46,16 @@ KINDS = (Exception, TimeoutError, MemoryError, RecursionError, asyncio.Cancelled
 ENOUGH = 500  # steps that were made to raise, in each of the sweeps: fewer would mean that the sweep has gone blind
 KEY, OTHER = new_key(), new_key()
 ISSUER, STRANGER = TokenIssuer(), TokenIssuer()
+
+
+BODY = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "drop", "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}},
+    }
+).encode()  # of the requests whose body is read
 
 
 class Rule(Authorizer):
@@ -74,7 +87,7 @@ class App:
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def receive(self) -> Any:
-        raise AssertionError("no policy reads the body")
+        return {"type": "http.request", "body": BODY}
 
     async def send(self, message: Any) -> None:
         if "status" in message:
@@ -143,6 +156,20 @@ def two_kinds(app: App) -> Gate:
     return Gate(app, authenticate=[keys(), policy], authorize=[Rule()], mode="optional")
 
 
+MCP_RULES = CELRules(allow={"add": 'mcp.tool.name == "add"'})
+MCP_HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+
+
+def mcp(app: App) -> Gate:
+    return Gate(app, authenticate=[keys()], authorize=[Rule(), MCP_RULES], protocol=MCP())
+
+
+def call(tool: str, **headers: str) -> dict[str, Any]:
+    """A call of 2026-07-28, without its body, which `App.receive` hands out."""
+    name = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
+    return http_scope("POST", "/mcp", headers={**MCP_HEADERS, **name, **headers})
+
+
 REFUSED: dict[str, tuple[Callable[[App], Gate], Callable[[], dict[str, Any]]]] = {
     "no key": (plain, lambda: request(key=None)),
     "a wrong key": (plain, lambda: request(key=new_key())),
@@ -154,6 +181,14 @@ REFUSED: dict[str, tuple[Callable[[App], Gate], Callable[[], dict[str, Any]]]] =
     "a websocket with no key": (plain, lambda: websocket_scope("/live")),
     "a wrong key in optional mode": (optional, lambda: request(key=new_key())),
     "nobody of any in optional mode": (optional, lambda: request(key=None)),
+    "a tool that no rule allows": (mcp, lambda: call("drop")),
+    "a tool under the name of another": (mcp, lambda: {**call("drop"), "headers": call("add")["headers"]}),
+    "a session of somebody else": (mcp, lambda: call("drop", **{"mcp-session-id": "c2Vzc2lvbg"})),
+    "a page that has its name point here": (mcp, lambda: call("drop", origin="http://evil.example")),
+    "a stream that is resumed in no session": (
+        mcp,
+        lambda: http_scope("GET", "/mcp", headers={**MCP_HEADERS, "last-event-id": "7"}),
+    ),
     "denied by an inner gate": (nested, lambda: request(key=OTHER)),
     "a token that somebody else signed": (tokens, token(STRANGER)),
     "a token that has expired": (published, token(exp=1_700_000_000)),

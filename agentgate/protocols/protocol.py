@@ -7,7 +7,7 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..auth.location import RawHeaderList
 from ..decision import Decision
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 May = Callable[[Call], bool]
 """Whether the policies would allow a Call in the place of the one that was made. Asks them now, and waits for none."""
+
+
+def anything(call: Call) -> bool:
+    """The `May` of a Gate that has no authorizers: nothing has to be kept out of an answer."""
+    return True
 
 
 class AnswerRefused(Exception):
@@ -78,7 +83,7 @@ class Protocol(ABC):
         """A denial of a request that was not read into calls, as the protocol says it."""
         return decision
 
-    def at(self, public_url: str | None, authenticators: "Sequence[Authenticator]") -> "Protocol":
-        """The protocol as a gateway serves it to clients at this URL, whom these authenticators recognise. Asked when
-        the gateway is built; raises `ConfigurationError` where that is not enough to go by."""
+    def at(self, public_url: str | None, authenticators: "Sequence[Authenticator]") -> Self:
+        """The protocol as it is served to clients at this URL, whom these authenticators recognise. Asked when a
+        gateway or a Gate is built; raises `ConfigurationError` where that is not enough to go by."""
         return self

@@ -47,6 +47,14 @@ class Event:
                 put = True
         return end.join([*lines, b"", b""])
 
+    def without_data(self) -> bytes:
+        """What is left of the event without its data: clients are told nothing, and still know where they are in the
+        stream."""
+        end_match = _LINE_END.search(self.raw)
+        end = end_match[0] if end_match else b"\n"
+        lines = [line for line in _lines(self.raw) if _field(line)[0] not in (b"data", b"event")]
+        return end.join([*lines, b"", b""]) if lines else b""
+
     def __repr__(self) -> str:
         return f"<Event {len(self.raw)} bytes>"  # never what it says
 

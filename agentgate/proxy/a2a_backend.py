@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Self
 
 import httpx
 
@@ -65,8 +66,11 @@ class AgentA2A(A2A):
         self._bases = bases
         self._public_url = public_url
         self.cards = Cards((), "", ())  # which lets no card through: nobody has said yet where clients are to go
+        self._placed = False
 
-    def at(self, public_url: str | None, authenticators: Sequence[Authenticator]) -> "AgentA2A":
+    def at(self, public_url: str | None, authenticators: Sequence[Authenticator]) -> Self:
+        if self._placed:
+            return self  # by the gateway, which knows of all its routes; a route's Gate knows of one
         public_url = self._public_url or public_url
         if public_url is None:
             raise ConfigurationError(
@@ -74,6 +78,7 @@ class AgentA2A(A2A):
                 " it: create_gateway(public_url=...), or A2ABackend(public_url=...) on a route for other hosts"
             )
         placed = copy(self)
+        placed._placed = True
         placed.credentials = tuple({place for policy in authenticators for place in places(policy.location)})
         placed.cards = Cards(
             self._bases,

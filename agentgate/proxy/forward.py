@@ -16,7 +16,7 @@ from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError
 from ..protocols.protocol import Protocol
 from ..record import Record, record_of
-from ..request import Scope, below_mount
+from ..request import Request, Scope, below_mount
 from ..respond import Message, Receive, Send, respond
 from .connection import address
 from .headers import BadResponse, RawHeaderList, request_headers, response_headers
@@ -46,7 +46,10 @@ class Refused(Exception):
 
 class Forward:
     """The ASGI app behind a gateway's policies: sends the request to `base` and the response back. What it refuses
-    itself is said by the `protocol`."""
+    itself is said by the `protocol`.
+
+    `endpoint`: to that very URL, whatever the request's own path. `withheld`: headers that do not go on.
+    """
 
     def __init__(
         self,
@@ -54,13 +57,17 @@ class Forward:
         transport: httpx.AsyncBaseTransport,
         timeout: httpx.Timeout,
         *,
-        preserve_host: bool,
+        preserve_host: bool = False,
+        endpoint: bool = False,
+        withheld: frozenset[bytes] = frozenset(),
         protocol: Protocol | None = None,
     ) -> None:
         self._base = base
         self._transport = transport
         self._timeout = timeout.as_dict()
         self._prefix = base.raw_path.rstrip(b"/")
+        self._target = base.raw_path if endpoint else None
+        self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
         self._endpoint = address((base.host, base.port or {"http": 80, "https": 443}[base.scheme]))
@@ -131,12 +138,11 @@ class Forward:
 
     def _upstream_request(self, record: Record, scope: Scope, client: "_Client") -> httpx.Request:
         view = record.view
-        _, path = below_mount(view)
         query: bytes = scope.get("query_string") or b""
-        if path == b"/" and self._prefix and not view.raw_path.endswith(b"/"):
-            path = b""  # the very path that the route mounts: the very URL that the backend is at
-        target = self._prefix + path + (b"?" + query if query else b"")
-        headers = request_headers(scope["headers"], self._host)
+        target = self._target or self._below(view)
+        if query:
+            target += b"?" + query
+        headers = request_headers(scope["headers"], self._host, self._withheld)
         framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)
@@ -148,6 +154,13 @@ class Forward:
             # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
             extensions={"target": target, "timeout": self._timeout, "record": record},
         )
+
+    def _below(self, view: Request) -> bytes:
+        """The path that goes on: what is below the mount, below the path of the base."""
+        _, path = below_mount(view)
+        if path == b"/" and self._prefix and not view.raw_path.endswith(b"/"):
+            path = b""  # the very path that the route mounts: the very URL that the backend is at
+        return self._prefix + path
 
     async def _refuse(self, decision: Decision, record: Record, scope: Scope, send: Send) -> None:
         if self._protocol is not None:

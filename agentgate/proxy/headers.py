@@ -38,10 +38,12 @@ class BadResponse(Exception):
     """The upstream's response head cannot be passed on."""
 
 
-def request_headers(headers: Iterable[tuple[bytes, bytes]], host: bytes | None) -> RawHeaderList:
-    """The client's headers for the upstream, `host` first (None: the client's own)."""
+def request_headers(
+    headers: Iterable[tuple[bytes, bytes]], host: bytes | None, withheld: frozenset[bytes] = frozenset()
+) -> RawHeaderList:
+    """The client's headers for the upstream, `host` first (None: the client's own), without those `withheld`."""
     headers = list(headers)
-    dropped = _NOT_SENT | _named_in_connection(headers)
+    dropped = _NOT_SENT | withheld | _named_in_connection(headers)
     if host is None:
         host = next((value for name, value in headers if name == b"host"), b"")
     return [(b"host", host), *(pair for pair in headers if pair[0] not in dropped)]

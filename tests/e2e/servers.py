@@ -88,6 +88,12 @@ def _wait_for(server: Running, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError(f"{server.name} did not start: {server.output}")
 
 
+def listening(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """A port on loopback where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -21,7 +21,7 @@ from agentgate import (
     new_key,
     shadow,
 )
-from agentgate.protocols.protocol import AnswerRefused, May, Protocol, Reading
+from agentgate.protocols.protocol import AnswerRefused, May, Protocol, Reading, anything
 from agentgate.record import Record
 from agentgate.request import Call
 from agentgate.respond import Message, Send
@@ -242,6 +242,46 @@ def test_explain_takes_a_request_as_the_call_that_it_was_built_as() -> None:
         ["deny", "allow", "deny"],
         ["deny", "deny"],
     ]
+
+
+async def test_a_gate_without_rules_asks_nothing_of_the_answer() -> None:
+    given: list[May] = []
+
+    class Curious(Toys):
+        def answering(self, send: Send, may: May, record: Record) -> Send:
+            given.append(may)
+            return send
+
+    class Asking(Toy):
+        def read(self, request: Request) -> Reading | Decision:
+            return Curious(Call("mcp", "tools/list", provisional=True))
+
+    for authorize in ([], [shadow(RULES)], [RULES]):
+        gate = Gate(App(), authorize=authorize, observe=[Recorder()], protocol=Asking(), public_url="https://a.example")
+        await drive(gate, http_scope("GET"))
+    assert [may is anything for may in given] == [True, True, False]
+    drop = Call("mcp", "tools/call", tool="drop")
+    assert [may(drop) for may in given] == [True, True, False]
+
+
+async def test_what_the_log_should_know_is_noted_of_refusals_too() -> None:
+    class Telling(Toys):
+        def __init__(self, *calls: Call) -> None:
+            super().__init__(*calls)
+            self.details = {"mcp.method.name": "x"}
+
+        def answering(self, send: Send, may: May, record: Record) -> Send:
+            return send
+
+    class Asking(Toy):
+        def read(self, request: Request) -> Reading | Decision:
+            return Telling(Call("mcp", "tools/call", tool=request.path[1:]))
+
+    recorder = Recorder()
+    gate = Gate(App(), authorize=[RULES], observe=[recorder], protocol=Asking())
+    for path in ("/add", "/drop"):
+        await drive(gate, http_scope("GET", path))
+        assert recorder.last.details == {"mcp.method.name": "x"}
 
 
 async def test_a_request_that_asks_for_nothing_is_denied() -> None:
