@@ -84,9 +84,7 @@ class Provider:
     ) -> None:
         self.url = upstream_url(url)
         faults = []
-        if isinstance(credential, str) or not (
-            credential is None or isinstance(credential, Secret) or callable(credential)
-        ):
+        if not (credential is None or isinstance(credential, Secret) or callable(credential)):
             faults.append("a credential is a Secret or a coroutine function")
         elif isinstance(credential, Secret) and _unsendable(credential):
             faults.append("the credential is not visible ASCII")

@@ -349,6 +349,7 @@ def pages(first: Any, last: Any, more: bool = False) -> dict[str, Any]:
 
 LISTS: dict[str, tuple[str, Any, Any]] = {
     "OpenAI's": ("/v1/models", openai_list("cheap-1", "dear", "cheap-2"), openai_list("cheap-1", "cheap-2")),
+    "Google's items of no name": ("/v1beta/models", {"models": [{}, {"name": 1}]}, {"models": []}),
     "all of them": ("/v1/models", openai_list("cheap-1"), openai_list("cheap-1")),
     "none": ("/v1/models", openai_list("dear"), openai_list()),
     "items of no name": ("/v1/models", openai_list("cheap-1", None, 1, "cheap 2"), openai_list("cheap-1")),
@@ -399,6 +400,8 @@ NO_LISTS: dict[str, tuple[bytes, dict[str, str]]] = {
     "no media type": (b'{"data": []}', {}),
     "compressed": (b'{"data": []}', {**JSON, "content-encoding": "gzip"}),
     "an array": (b'["dear"]', JSON),
+    "text": (b'"data"', JSON),
+    "a number": (b"7", JSON),
     "another shape": (b'{"items": ["dear"]}', JSON),
     "both shapes": (b'{"data": [], "models": ["dear"]}', JSON),
     "a member twice": (b'{"data": [], "data": ["dear"]}', JSON),

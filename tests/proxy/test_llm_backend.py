@@ -144,7 +144,8 @@ async def test_a_query_credential_of_any_name_goes_nowhere() -> None:
     )
     assert (exchange.status, upstream.target) == (200, "/chat/completions?x=1")
     assert recorder.last.redacted_parameters == {"mine"}
-    await ask(backend, f"{CHAT}?token=theirs&x=1")
+    for target in (f"{CHAT}?token=theirs&x=1", f"{CHAT}?%6dine=theirs&x=1"):
+        await ask(backend, target, headers={"x-api-key": ""}, location=Query("mine"), mode="permissive")
     assert upstream.target == "/chat/completions?x=1"
 
 
@@ -290,6 +291,8 @@ async def test_usage_is_asked_for_in_the_body_that_is_sent() -> None:
     await ask(backend, body=body)
     assert upstream.bodies[-1] == b'{"model": "m", "stream": true,"stream_options":{"include_usage": true}}'
     assert upstream.headers["content-length"] == str(len(upstream.bodies[-1]))
+    await ask(LLMBackend("http://up", transport=upstream), body=body)
+    assert upstream.bodies[-1] == body
 
 
 async def test_what_is_not_known_streams_through() -> None:

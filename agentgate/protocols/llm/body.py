@@ -107,23 +107,20 @@ def check_query(query: Mapping[str, tuple[str, ...]], operation: Operation) -> N
 
 def models(body: Any, operation: Operation) -> list[str]:
     """The model that is asked for, and after it any that a tool is told to use. Raises `Ambiguous`."""
-    gemini = operation.dialect == "gemini"
-    body = checked(body, "the body", _GEMINI if gemini else _OPENAI)
+    body = checked(body, "the body", _GEMINI if operation.dialect == "gemini" else _OPENAI)
     model: Any = body.get("model") if operation.in_body else operation.model
     fault = model_fault(model, in_path=not operation.in_body)
     if fault is not None:
         raise Ambiguous(fault)
-    if not operation.in_body and any(not _agree(named, operation) for named in _named(body, gemini)):
+    if not operation.in_body and any(not _agree(named, operation) for named in _named(body)):
         raise Ambiguous("the body names another model than the path")
     return [model, *_of_tools(body.get("tools"))]
 
 
-def _named(body: dict[str, Any], gemini: bool) -> Iterator[Any]:
+def _named(body: dict[str, Any]) -> Iterator[Any]:
     """Every other place in the body that names the model of the path."""
     if "model" in body:
         yield body["model"]
-    if not gemini:
-        return
     requests = body.get("requests")
     nested = [*requests] if isinstance(requests, list) else [] if requests is None else [requests]
     nested += [body[name] for name in _REQUEST if name in body]
@@ -181,8 +178,6 @@ def renamed(body: bytes, operation: Operation, name: str) -> bytes:
 
 def streaming(body: dict[str, Any], operation: Operation) -> bool:
     """Whether the answer is asked for as a stream. Raises `Ambiguous`."""
-    if operation.dialect == "gemini":
-        return operation.streaming
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise Ambiguous("stream is neither true nor false")
