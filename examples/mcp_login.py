@@ -7,7 +7,7 @@ The login and the tools are examples: put yours in. In this folder, with `pip in
     curl -i localhost:8080/.well-known/oauth-protected-resource/mcp
 """
 
-from agentgate import AccessLog, CELRules, HTTPBackend, JWTAuth, Route, create_gateway
+from agentgate import AccessLog, CELRules, JWTAuth, MCPBackend, Route, create_gateway
 
 URL = "http://localhost:8080"  # what clients dial; https, and your host
 
@@ -19,7 +19,7 @@ tokens = JWTAuth(
 )
 
 app = create_gateway(
-    Route("/mcp", HTTPBackend("http://127.0.0.1:9000"), name="tools"),
+    Route("/mcp", MCPBackend("http://127.0.0.1:9000/mcp"), name="tools"),
     authenticate=[tokens],
     authorize=[CELRules(allow={"staff only": 'jwt.email.endsWith("@example.com")'})],
     observe=[AccessLog()],

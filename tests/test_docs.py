@@ -280,6 +280,11 @@ EXPECTED: Final = {
         "HTTP/1.1 401 Unauthorized",
     ],
     "custom_authenticator.py": ["HTTP/1.1 200 OK", "hello billing"],
+    "mcp_gateway.py": [
+        "HTTP/1.1 401 Unauthorized",
+        '{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "Unknown tool: drop_table"}}',
+        '{"jsonrpc": "2.0", "id": 2, "error": {"code": -32602, "message": "uri is not a URI in its one spelling"}}',
+    ],
     "mcp_login.py": [
         "HTTP/1.1 401 Unauthorized",
         'www-authenticate: Bearer resource_metadata="http://localhost:8080/.well-known/oauth-protected-resource/mcp",'

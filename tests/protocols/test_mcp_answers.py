@@ -192,6 +192,14 @@ async def test_a_batch_of_answers() -> None:
     assert exchange.body == events(SEEN)
 
 
+async def test_slashes_may_be_escaped() -> None:
+    """As PHP does it."""
+    unheard = message("notifications/resources/updated", {"uri": "file:///s"}, id=...)
+    stream = f"data: {json.dumps(unheard)}\n\n".replace("/", "\\/").encode() + b"data: {}\n\n"
+    exchange = await send(gated(Server(stream, "text/event-stream"), authorize=[RULES]), method="GET")
+    assert exchange.body == b"data: {}\n\n"
+
+
 DROPPED: dict[str, tuple[CELRules, dict[str, Any]]] = {
     "news of a resource": (RULES, message("notifications/resources/updated", {"uri": "file:///s"}, id=...)),
     "news of no resource": (RULES, message("notifications/resources/updated", {"uri": "file:///pub/../s"}, id=...)),

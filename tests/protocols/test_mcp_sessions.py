@@ -208,6 +208,13 @@ async def test_everybody_who_was_authenticated_counts() -> None:
     assert (await send(app, method="GET", headers=as_(BOB, session, **who))).status == 404
 
 
+async def test_who_is_authenticated_further_in_does_not_count() -> None:
+    """The Gate that speaks MCP could not know of them when it read the request."""
+    app = Gate(Gate(server(), authenticate=[APIKeyAuth(KEYS)]), observe=[Recorder()], protocol=MCP())
+    session = await opened(app, ALICE)
+    assert (await send(app, method="GET", headers=as_(ALICE, session))).status == 200
+
+
 async def test_a_stream_is_resumed_in_its_session_alone() -> None:
     upstream = server()
     exchange = await send(gate(upstream), method="GET", headers=as_(ALICE, **{"last-event-id": "7"}))

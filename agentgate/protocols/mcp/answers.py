@@ -18,14 +18,15 @@ from ...respond import Message, Send
 from ..protocol import AnswerRefused, May
 from ..sse import Event, EventTooLarge, Splitter
 from .listing import Listing
-from .sessions import Sessions
+from .sessions import Caller, Sessions, owner_of
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024  # of a JSON answer, which is held: a tool's result may hold a picture
 
-# Without one of these members, spelt plainly, nothing in a message has to be judged, and it need not be parsed. Where
-# there is a NUL it is no JSON, but may be UTF-16, which some clients would read.
-_WORTH_READING: Final = re.compile(
-    rb'"(?:tools|prompts|resources|resourceTemplates|tasks|cacheScope|inputRequests|method|error)"|\\u|\0'
+# Without one of these, spelt plainly, nothing in a message has to be judged, and it need not be parsed. With a NUL it is
+# no JSON, but may be UTF-16, which some clients would read.
+_TELLING: Final = re.compile(
+    rb'"(?:tools|prompts|resources|resourceTemplates|tasks|cacheScope|inputRequests|error)"'
+    rb"|notifications\\?/(?:resources\\?/updated|tasks)|\\u|\0"
 ).search
 _OTHER_CHARSET: Final = re.compile(rb";[ \t]*charset[ \t]*=(?![ \t]*\"?utf-8\"?[ \t]*(?:;|$))").search
 _JSON: Final = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json").fullmatch
@@ -34,10 +35,10 @@ _JSON: Final = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json").fullmatch
 class SealedAnswer:
     """Passes an answer on as it is, but for the session id in its head."""
 
-    def __init__(self, send: Send, sessions: Sessions, owner: bytes) -> None:
+    def __init__(self, send: Send, sessions: Sessions, caller: Caller) -> None:
         self._send = send
         self._sessions = sessions
-        self._owner = owner
+        self._caller = caller
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -51,15 +52,15 @@ class SealedAnswer:
             return headers
         if len(ids) > 1:
             raise refused("several session ids")
-        sealed = (b"mcp-session-id", self._sessions.seal(ids[0], self._owner))
+        sealed = (b"mcp-session-id", self._sessions.seal(ids[0], owner_of(self._caller)))
         return [sealed if name.lower() == b"mcp-session-id" else (name, value) for name, value in headers]
 
 
 class FilteredAnswer(SealedAnswer):
     """Takes out of an answer what the caller may not know of."""
 
-    def __init__(self, send: Send, sessions: Sessions, owner: bytes, may: May, call: Call, record: Record) -> None:
-        super().__init__(send, sessions, owner)
+    def __init__(self, send: Send, sessions: Sessions, caller: Caller, may: May, call: Call, record: Record) -> None:
+        super().__init__(send, sessions, caller)
         self._listing = Listing(may, call)
         self._record = record
         self._over: AnswerRefused | None = None
@@ -133,7 +134,7 @@ class FilteredAnswer(SealedAnswer):
 
     def _event(self, event: Event) -> bytes:
         raw = event.raw
-        if _WORTH_READING(raw) is None:
+        if not _is_telling(raw):
             return raw
         data = event.data
         if data is None:
@@ -152,7 +153,7 @@ class FilteredAnswer(SealedAnswer):
         if message.get("more_body", False):
             return
         body, start = b"".join(self._held), self._start
-        if _WORTH_READING(body) is not None:
+        if _is_telling(body):
             read = self._read(body)
             left = self._listing.filtered(read)
             if left is None:
@@ -192,6 +193,10 @@ class FilteredAnswer(SealedAnswer):
         if isinstance(code, int) and isinstance(text, str):
             self._record.details.setdefault("mcp.error.code", code)
             self._record.details.setdefault("mcp.error.message", text)
+
+
+def _is_telling(data: bytes) -> bool:
+    return _TELLING(data) is not None or (b'"method"' in data and b'"id"' in data)  # the latter: the server asks
 
 
 def _values(headers: RawHeaderList, name: bytes) -> list[bytes]:

@@ -23,7 +23,7 @@ from .eras import MODERN, agree, version_of
 from .methods import RESOURCE_TYPES, calls_of
 from .origins import Origins
 from .refusals import ALLOWED, Unfit, denied, misread, unanswered, unfit, unread
-from .sessions import Sessions, fingerprint, owner_of
+from .sessions import Caller, Sessions, fingerprint, owner_of
 
 _METHODS: Final = frozenset(ALLOWED.split(", "))
 _OLD_SESSIONS: Final = frozenset({"sessionid", "session_id"})
@@ -59,8 +59,7 @@ class MCP(Protocol):
             self._fit(request)
             version = version_of(request)
             modern = version in MODERN
-            owner = owner_of(request)
-            session = self._session(request, owner)
+            session = self._session(request)
             message = _message(request, version) if request.method == "POST" else None
             attributes = {} if session is None else {"sessionId": fingerprint(session[0])}
             if message is None:
@@ -76,7 +75,7 @@ class MCP(Protocol):
             return unfit(fault, _id(request))
         except RPCFault as fault:
             return misread(fault, _id(request), modern=modern)
-        return MCPReading(calls, message, modern, self._sessions, owner, session)
+        return MCPReading(calls, message, modern, self._sessions, request.principals, session)
 
     def refuse(self, decision: Decision, request: Request) -> Decision:
         if decision.policy == "body":
@@ -93,14 +92,14 @@ class MCP(Protocol):
         if request.query_string and not _OLD_SESSIONS.isdisjoint(map(str.lower, request.query)):
             raise Unfit(400, "the transport of 2024-11-05 is not supported")
 
-    def _session(self, request: Request, owner: bytes) -> tuple[bytes, bytes] | None:
+    def _session(self, request: Request) -> tuple[bytes, bytes] | None:
         """The session's id as the client has it, and as the upstream has it."""
         sealed = request.by_name.get(b"mcp-session-id")
         if sealed is None:
             if request.method == "GET" and b"last-event-id" in request.by_name:
                 raise Unfit(400, "a stream is resumed in its session")
             return None
-        upstream = self._sessions.unseal(sealed, owner)
+        upstream = self._sessions.unseal(sealed, owner_of(request.principals))
         if upstream is None:
             raise Unfit(404, "session not found")
         return sealed, upstream
@@ -118,14 +117,14 @@ class MCPReading(Reading):
         message: RPCMessage | None,
         modern: bool,
         sessions: Sessions,
-        owner: bytes,
+        caller: Caller,
         session: tuple[bytes, bytes] | None,
     ) -> None:
         super().__init__(*calls)
         self._message = message
         self._modern = modern
         self._sessions = sessions
-        self._owner = owner
+        self._caller = caller
         self._session = session
         self.details = details_of(calls[0], message)
 
@@ -141,8 +140,8 @@ class MCPReading(Reading):
 
     def answering(self, send: Send, may: May, record: Record) -> Send:
         if may is anything:
-            return SealedAnswer(send, self._sessions, self._owner)
-        return FilteredAnswer(send, self._sessions, self._owner, may, self.calls[0], record)
+            return SealedAnswer(send, self._sessions, self._caller)
+        return FilteredAnswer(send, self._sessions, self._caller, may, self.calls[0], record)
 
 
 def _message(request: Request, version: str | None) -> RPCMessage:

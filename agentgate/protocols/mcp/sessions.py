@@ -15,10 +15,13 @@ from typing import Final
 
 from ...auth.base64url import decode
 from ...errors import ConfigurationError
-from ...request import Request
+from ...request import Principal
 from ...secret import Secret
 
 MIN_KEY: Final = 32  # characters of a key that is given
+
+Caller = tuple[Principal, ...]
+"""Everybody who was authenticated when the request was read; Gates further in may know more, but come later."""
 
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+").fullmatch
 
@@ -55,10 +58,10 @@ class Sessions:
         return "Sessions()"
 
 
-def owner_of(request: Request) -> bytes:
+def owner_of(caller: Caller) -> bytes:
     """Who is asking, as far as a session is bound to it: everybody that was authenticated, each by the kind of
     credential, its issuer and the id. A new key or token of the same caller changes nothing; nobody is an owner too."""
-    who = [[one.source, str(one.attributes.get("iss", "")), one.id] for one in request.principals]
+    who = [[one.source, str(one.attributes.get("iss", "")), one.id] for one in caller]
     return sha256(json.dumps(who).encode()).digest()
 
 
