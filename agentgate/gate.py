@@ -19,6 +19,7 @@ from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
 from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
+from .protocols import ProtocolName, protocol_of
 from .protocols.protocol import AnswerRefused, Protocol, anything
 from .record import SCOPE_KEY, Record, record_of
 from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
@@ -34,7 +35,8 @@ class Gate:
     `authenticate`: the first that recognises a credential answers. `authorize`: all of them must allow. `observe`: told
     of every request, refused ones too. `mode`, of the authenticators: `strict` wants a credential; `optional` lets a
     request without one pass as anonymous; `permissive` lets a bad one (401) pass too, unauthenticated. `edge`: what a
-    request must look like to be judged.
+    request must look like to be judged. `protocol`: what the app speaks, so that rules can be about its calls; `auto`
+    guesses, for the log alone. `public_url`: where clients reach the app.
 
     A policy in the wrong slot is a `TypeError`; no policy and no observer at all is a `ConfigurationError`. Without an
     app a Gate can only `explain`.
@@ -49,7 +51,7 @@ class Gate:
         observe: Sequence[Observer] = (),
         mode: Mode = "strict",
         edge: Edge | None = None,
-        protocol: Protocol | None = None,
+        protocol: Protocol | ProtocolName | None = None,
         public_url: str | None = None,
     ) -> None:
         self.app = app
@@ -60,6 +62,8 @@ class Gate:
             raise ConfigurationError("a Gate with no policy and no observer would let everything pass unseen")
         self.mode = checked_mode(mode)
         self.edge = edge or DEFAULT_EDGE
+        self._guesses = protocol == "auto"
+        protocol = protocol_of(protocol)
         self.protocol = None if protocol is None else protocol.at(public_url, self.authenticate)
         reads_body = any(policy.reads_body for policy in self.authorize)
         self.identity = identity_headers(self.authenticate)
@@ -141,6 +145,9 @@ class Gate:
         except Exception as exc:
             onward, decision = None, policy_error("gate", exc)
             record.trail.append(decision)
+        if onward is not None and self._guesses:
+            receive, answer = _guessing(record, receive if incoming is None else incoming.receive, answer)
+            incoming = None
         if onward is not None:
             try:
                 await self.app(onward, receive if incoming is None else incoming.receive, answer)
@@ -282,6 +289,13 @@ def _seen_now(view: Request, scope: Scope) -> Request:
     if view.source is not None and seen.peer == view.peer:
         forwarded_for(seen, view.source)
     return seen
+
+
+def _guessing(record: Record, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    from .protocols.guess import Guess  # all protocols at once, for those who want that
+
+    guess = Guess(copy(record.view), receive)
+    return guess.receive, guess.answering(send, record)
 
 
 def _sent(view: Request, outcome: Outcome) -> tuple[list[tuple[bytes, bytes]], bytes]:

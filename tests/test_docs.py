@@ -342,6 +342,7 @@ def test_policy_test(folder: Path) -> None:
 
 _ALIASES: Final = (
     # What `inspect` spells out, by the names that the code has for it; the longest first.
+    ("Union[Protocol, Literal['mcp', 'llm', 'a2a', 'auto'], NoneType]", "Protocol | ProtocolName | None"),
     (
         "Callable[[MutableMapping[str, Any], Callable[[], Awaitable[MutableMapping[str, Any]]],"
         " Callable[[MutableMapping[str, Any]], Awaitable[None]]], Awaitable[None]]",

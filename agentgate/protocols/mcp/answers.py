@@ -22,8 +22,8 @@ from .sessions import Caller, Sessions, owner_of
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024  # of a JSON answer, which is held: a tool's result may hold a picture
 
-# Without one of these, spelt plainly, nothing in a message has to be judged, and it need not be parsed. With a NUL it is
-# no JSON, but may be UTF-16, which some clients would read.
+# Without one of these, spelt plainly, nothing in a message has to be judged, and it need not be parsed. With a NUL it
+# is no JSON, but may be UTF-16, which some clients would read.
 _TELLING: Final = re.compile(
     rb'"(?:tools|prompts|resources|resourceTemplates|tasks|cacheScope|inputRequests|error)"'
     rb"|notifications\\?/(?:resources\\?/updated|tasks)|\\u|\0"
