@@ -1,6 +1,8 @@
-"""`agentgate demo`: the tutorial's gateway on this machine alone, in front of an upstream of its own; and beside it a
-route that wants a token, with one to try it with. The key that signs it is made at the start, and kept by nobody."""
+"""`agentgate demo`: the tutorial's gateway on this machine alone, in front of an upstream of its own; beside it a route
+that wants a token, with one to try it with, and routes to a tool server, a model and an agent. What signs the token and
+what those routes want is made at the start, and kept by nobody."""
 
+import socket
 import sys
 import time
 from contextlib import ExitStack
@@ -14,10 +16,15 @@ from ..observe.line_writer import LineWriter
 from ..proxy.backend import HTTPBackend
 from ..proxy.gateway import create_gateway
 from ..proxy.route import Route
+from ..respond import ASGIApp
 from ..testing import TokenIssuer
 from . import complain
+from .demo_agents import Keys, agent_routes, hints
+from .echo_agent import echo_agent
+from .fake_llm import fake_llm
 from .httpbin import httpbin
 from .listen import CannotListen, listen, run
+from .tool_server import tool_server
 
 DOCUMENTS: Final = ("httproute.yaml", "secret.yaml", "policy.yaml")
 KEY: Final = "N2YwMDIxZTEtNGUzNS1jNzgzLTRkYjAtYjE2YzRkZGVmNjcy"  # the tutorial's, known to everybody
@@ -35,11 +42,11 @@ curl -i localhost:{port}/headers -H "host: jwt.example.com" -H "Authorization: B
 def demo(port: int, log_format: Format) -> int:
     """Run until a signal ends it."""
     try:
-        upstream = listen([LOOPBACK], 0)
+        upstream, tools, model, agent = (listen([LOOPBACK], 0) for _ in range(4))
         front = listen([LOOPBACK], port)
     except CannotListen as exc:
         return complain(str(exc), code=1)
-    service = f"http://{LOOPBACK}:{upstream[0].getsockname()[1]}"
+    service, agent_url, port = _url(upstream), _url(agent), front[0].getsockname()[1]
     with ExitStack() as stack:
         documents = load_gateway(
             [stack.enter_context(as_file(files(__package__) / "tutorial" / name)) for name in DOCUMENTS],
@@ -49,16 +56,32 @@ def demo(port: int, log_format: Format) -> int:
         )
     log = LineWriter()
     issuer = TokenIssuer(ISSUER, algorithm="EdDSA")
+    keys = Keys.new()
     gateway = create_gateway(
-        *documents.routes, _token_route(issuer, service), observe=[AccessLog(log, format=log_format)]
+        *documents.routes,
+        _token_route(issuer, service),
+        *agent_routes(keys, tools=f"{_url(tools)}/mcp", model=f"{_url(model)}/v1", agent=agent_url),
+        observe=[AccessLog(log, format=log_format)],
+        public_url=f"http://localhost:{port}",
     )
     token = issuer.token({"sub": "demo", "aud": "demo", "exp": int(time.time()) + TOKEN_SECONDS})
-    hints = _HINTS.format(port=front[0].getsockname()[1], key=KEY, token=token)
+    text = _HINTS.format(port=port, key=KEY, token=token) + hints(keys, port)
+    apps: list[tuple[ASGIApp, list[socket.socket]]] = [
+        (httpbin(), upstream),
+        (tool_server(), tools),
+        (fake_llm(), model),
+        (echo_agent(agent_url), agent),
+        (gateway, front),
+    ]
     try:
-        run([(httpbin(), upstream), (gateway, front)], ready=lambda: print(hints, end="", file=sys.stderr, flush=True))
+        run(apps, ready=lambda: print(text, end="", file=sys.stderr, flush=True))
     finally:
         log.flush()
     return 0
+
+
+def _url(sockets: list[socket.socket]) -> str:
+    return f"http://{LOOPBACK}:{sockets[0].getsockname()[1]}"
 
 
 def _token_route(issuer: TokenIssuer, service: str) -> Route:

@@ -168,6 +168,38 @@ def test_the_hints_of_the_demo_can_be_typed() -> None:
     assert answers[2].startswith("HTTP/1.1 200 ")
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_demo_has_tools_a_model_and_an_agent() -> None:
+    """Typed line by line into one shell: what the reader and the admin are answered, and what the log says of it."""
+    with demo() as (process, _):
+        lines = [process.error_line() for _ in range(11)]
+        script = "\n".join(line.replace("curl -i", "curl -s") + ("; echo" if "curl" in line else "") for line in lines)
+        shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=SECONDS, check=True)
+        _, log, rest = process.end()
+    tools, hidden, called, small, large, card, said = map(json.loads, shell.stdout.split("\n")[:-1])
+    assert [tool["name"] for tool in tools["result"]["tools"]] == ["get_weather", "get_user"]
+    assert hidden["error"]["message"] == "Unknown tool: drop_table"
+    assert called["result"]["content"][0]["text"] == "drop_table was called"
+    assert small["choices"][0]["message"]["content"] == "You said: hello"
+    assert large["error"]["message"] == "authorization failed"
+    assert card["supportedInterfaces"][0]["url"].endswith("/echo")
+    assert said["result"]["message"]["parts"] == [{"text": "hello"}]
+    assert [re.findall(r"(?:protocol|http.status|reason|principal)=(\S+)", line) for line in log] == [
+        ["200", "mcp", "reader"],
+        ["200", "mcp", "MCP", "reader"],
+        ["200", "mcp", "admin"],
+        ["200", "llm", "reader"],
+        ["403", "llm", "Authorization", "reader"],
+        ["200", "a2a", "reader"],
+        ["200", "a2a", "admin"],
+    ]
+    assert "gen_ai.tool.name=drop_table" in log[1]
+    assert rest == ""
+    keys = [line.partition("=")[2] for line in lines if line.startswith(("READER=", "ADMIN="))]
+    assert len(keys) == 2
+    assert not any(key in "".join(log) for key in keys)
+
+
 def test_the_log_of_the_demo_as_json() -> None:
     with demo("--log-format", "json") as (process, hints):
         get(port_of(hints[0]))
