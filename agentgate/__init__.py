@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
     from .protocols.mcp import MCP
-    from .proxy.a2a_backend import A2ABackend
+    from .proxy.a2a import A2ABackend
     from .proxy.backend import HTTPBackend
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
@@ -134,7 +134,7 @@ _MODULES = {
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",
-    "proxy.a2a_backend": "A2ABackend",
+    "proxy.a2a": "A2ABackend",
     "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
     "proxy.gateway": "Gateway create_gateway",

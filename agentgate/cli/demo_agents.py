@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from ..auth.api_key import APIKeyAuth
 from ..auth.keys import Key, StaticKeys, new_key
-from ..proxy.a2a_backend import A2ABackend
+from ..proxy.a2a import A2ABackend
 from ..proxy.llm import LLMBackend
 from ..proxy.mcp import MCPBackend
 from ..proxy.route import Route

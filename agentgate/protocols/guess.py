@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..record import Record
 from ..request import Request, with_body
 from ..respond import Message, Receive, Send
-from . import a2a_operations as a2a
+from .a2a import operations as a2a
 from .json_rpc import RPCMessage, read_message
 from .llm import LLM
 from .mcp.eras import MODERN

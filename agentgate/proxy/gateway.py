@@ -76,6 +76,7 @@ class Gateway:
                     protocol = protocol.at(url, callers.get(id(route.backend), []))
                 except ConfigurationError as exc:
                     faults += [f"route {route.name}: {fault}" for fault in exc.faults]
+                    continue
             if recognise or decide or protocol is not None:
                 app = Gate(
                     app,

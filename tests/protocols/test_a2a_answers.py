@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from agentgate import A2A, BEARER, Gate, Query
-from agentgate.protocols.a2a_answers import MAX_NOTED, facts
-from agentgate.protocols.a2a_cards import MAX_BYTES, Base, Cards
+from agentgate.protocols.a2a.answers import MAX_NOTED, facts
+from agentgate.protocols.a2a.cards import MAX_BYTES, Base, Cards
 from agentgate.testing import Exchange, Recorder, drive, http_scope
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 from agentgate import APIKeyAuth, Authenticator, Cookie, Header, JWTAuth, Query, Request, abstain, new_key
 from agentgate.auth.location import Location
 from agentgate.decision import Decision
-from agentgate.protocols.a2a_cards import Base, CardFault, Cards, schemes_of
+from agentgate.protocols.a2a.cards import Base, CardFault, Cards, schemes_of
 
 GATEWAY = "https://gateway.example.com/planner"
 

@@ -11,19 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from ..auth.location import Place, Query, RawHeaderList
-from ..decision import Decision
-from ..errors import ConfigurationError
-from ..record import Record
-from ..request import Call, Request, below_mount
-from ..respond import Send
-from . import a2a_errors as errors
-from . import a2a_operations as operations
-from .a2a_answers import Answer, CardAnswer, without_conditions
-from .a2a_cards import Cards
-from .a2a_errors import Known, Speech
-from .json_rpc import INVALID_PARAMS, RPCFault, id_of, name_of, read_message, refuse_twins
-from .protocol import May, Protocol, Reading
+from ...auth.location import Place, Query, RawHeaderList
+from ...decision import Decision
+from ...errors import ConfigurationError
+from ...record import Record
+from ...request import Call, Request, below_mount
+from ...respond import Send
+from ..json_rpc import INVALID_PARAMS, RPCFault, id_of, name_of, read_message, refuse_twins
+from ..protocol import May, Protocol, Reading
+from . import errors, operations
+from .answers import Answer, CardAnswer, without_conditions
+from .cards import Cards
+from .errors import Known, Speech
 
 _VERSION: Final = re.compile(r"(?:1|0\.3)(?:\.[0-9]{1,5}){0,2}|").fullmatch  # absent and empty mean 0.3
 _INTERFACE: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?").fullmatch

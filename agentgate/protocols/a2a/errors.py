@@ -8,8 +8,8 @@ import json
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ..decision import Decision, Reason, deny
-from .json_rpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Id, error_bytes
+from ...decision import Decision, Reason, deny
+from ..json_rpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Id, error_bytes
 
 _JSON: Final = ((b"content-type", b"application/json"),)
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from ..auth.location import RawHeaderList
-from ..decision import Reason, deny
-from ..record import Record
-from ..respond import Message, Send
-from .a2a_cards import MAX_BYTES, CardFault, Cards
-from .protocol import AnswerRefused
-from .sse import EventTooLarge, Splitter
+from ...auth.location import RawHeaderList
+from ...decision import Reason, deny
+from ...record import Record
+from ...respond import Message, Send
+from ..protocol import AnswerRefused
+from ..sse import EventTooLarge, Splitter
+from .cards import MAX_BYTES, CardFault, Cards
 
 MAX_NOTED: Final = 256 * 1024  # bytes of an answer, or of an event, that is looked into for the log
 

@@ -11,7 +11,7 @@ from ..auth.resource import public_url as checked_public_url
 from ..errors import ConfigurationError
 from ..policy import Authenticator
 from ..protocols.a2a import A2A
-from ..protocols.a2a_cards import Base, Cards, schemes_of
+from ..protocols.a2a.cards import Base, Cards, schemes_of
 from ..protocols.protocol import Protocol
 from .backend import DEFAULT_TIMEOUT, HTTPBackend
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ..auth.jwt import JWTAuth
-from ..auth.location import BEARER, Header, Place, places
-from ..auth.remote_jwks import RemoteJWKS
-from ..policy import Authenticator
-from ..strict_json import StrictJSONError, loads
+from ...auth.jwt import JWTAuth
+from ...auth.location import BEARER, Header, Place, places
+from ...auth.remote_jwks import RemoteJWKS
+from ...policy import Authenticator
+from ...strict_json import StrictJSONError, loads
 
 MAX_BYTES: Final = 1024 * 1024  # of a card, which is held in memory while it is rewritten
 

@@ -21,6 +21,8 @@ from agentgate import (
     create_gateway,
     new_key,
 )
+from agentgate.protocols.a2a import A2A
+from agentgate.protocols.a2a.cards import CardFault
 from agentgate.proxy.gateway import Gateway
 from agentgate.testing import Recorder, drive, http_scope
 
@@ -228,11 +230,22 @@ async def test_an_agent_that_calls_itself_something_else() -> None:
     assert (await drive(app, http_scope("GET", WELL_KNOWN, headers=BEARER))).status == 502
 
 
-async def test_a_backend_that_no_gateway_has_placed_lets_no_card_through() -> None:
+async def test_a_gate_of_ones_own_has_to_say_where_it_is_reached() -> None:
     backend = planner()
-    gate = Gate(backend.app, authenticate=[APIKeyAuth({"alice": KEY})], protocol=backend.protocol)
+    known = [APIKeyAuth({"alice": KEY})]
+    with pytest.raises(ConfigurationError, match=LOOKS_LIKE):
+        Gate(backend.app, authenticate=known, protocol=backend.protocol)
+    gate = Gate(backend.app, authenticate=known, protocol=backend.protocol, public_url=HERE)
     exchange = await drive(gate, http_scope("GET", "/.well-known/agent-card.json", headers=BEARER))
-    assert exchange.status == 502
+    assert json.loads(exchange.body)["url"] == f"{HERE}/"
+
+
+async def test_a_backend_that_nobody_has_placed_lets_no_card_through() -> None:
+    protocol = planner().protocol
+    assert isinstance(protocol, A2A)
+    assert protocol.cards is not None
+    with pytest.raises(CardFault):
+        protocol.cards.rewrite_bytes(json.dumps(CARD).encode())
 
 
 @pytest.mark.parametrize(
