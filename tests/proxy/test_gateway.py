@@ -19,6 +19,7 @@ from agentgate import (
     Gateway,
     Header,
     HTTPBackend,
+    MCPBackend,
     Reason,
     Request,
     Route,
@@ -444,3 +445,10 @@ async def test_rules_know_the_backend_of_the_route_that_was_found() -> None:
     request = Request.http("GET", "/a")
     gateway.explain(request)
     assert request.backend is None  # the caller's view is left alone
+
+
+async def test_a_protocol_is_kept_to_where_there_are_no_policies() -> None:
+    gateway = create_gateway(Route("/mcp", MCPBackend("http://tools:9000/mcp")), observe=[Recorder()])
+    exchange = await drive(gateway, http_scope("PUT", "/mcp"))
+    assert exchange.status == 405
+    assert b"method not allowed; must be GET, POST, DELETE" in exchange.body

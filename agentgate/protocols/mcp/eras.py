@@ -22,6 +22,7 @@ HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
 
 _ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=").fullmatch
+_BLANKS: Final = b" \t"  # around a value, they are no part of it (RFC 9110 §5.5); not every server takes them away
 _VISIBLE: Final = re.compile(r"[ -~]*").fullmatch
 
 
@@ -30,7 +31,8 @@ class UnsupportedVersion(RPCFault):
 
     def __init__(self, requested: str) -> None:
         super().__init__(UNSUPPORTED_VERSION, "Unsupported protocol version")
-        self.data: Mapping[str, Any] = {"supported": [*LEGACY, *MODERN], "requested": requested}
+        # Those that `server/discover` tells of, which is how a client with a version header finds out.
+        self.data: Mapping[str, Any] = {"supported": [*MODERN], "requested": requested}
 
 
 def version_of(request: Request) -> str | None:
@@ -38,7 +40,7 @@ def version_of(request: Request) -> str | None:
     header = request.by_name.get(b"mcp-protocol-version")
     if header is None:
         return None
-    version = header.decode("latin-1")
+    version = header.strip(_BLANKS).decode("latin-1")
     if version not in LEGACY and version not in MODERN:
         raise UnsupportedVersion(version)
     return version
@@ -80,7 +82,7 @@ def _agree_on(request: Request, header: str, said: Any, *, required: bool) -> No
 
 def decoded(value: bytes) -> str | None:
     """A header's text, which may be `=?base64?...?=`: canonical base64 of UTF-8. None when it is neither."""
-    text = value.decode("latin-1")
+    text = value.strip(_BLANKS).decode("latin-1")
     if _VISIBLE(text) is None:
         return None
     match = _ENCODED(text)
