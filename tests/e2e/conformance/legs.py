@@ -5,22 +5,54 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from agentgate import new_key
+
 from ..servers import running
 from .suite import PASSED, Outcome, Suite
 
 FIXTURE: Final = "from tests.e2e.conformance.fixture import app\n"
 
-_PLAIN: Final = """
-from agentgate import AccessLog, HTTPBackend, Route, create_gateway
+_GATEWAY: Final = """
+from agentgate import AccessLog, APIKeyAuth, CELRules, HTTPBackend, MCPBackend, Route, create_gateway
 
 log = open("access.log", "a", buffering=1)
 app = create_gateway(
-    Route("/mcp", HTTPBackend("http://localhost:{port}")),
+    Route("/mcp", {backend}),
+    {policies}
     observe=[AccessLog(lambda line: log.write(line + "\\n"), format="json")],
 )
 """
 
-GATEWAYS: Final[dict[str, str]] = {"HTTPBackend": _PLAIN}
+# The suite cannot send a key; this does, for it.
+_WITH_A_KEY: Final = """
+gateway = app
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        scope = {**scope, "headers": [*scope["headers"], (b"authorization", b"Bearer " + KEY)]}
+    await gateway(scope, receive, send)
+"""
+
+_KEY: Final = new_key()
+_MCP: Final = 'MCPBackend("http://localhost:{port}/mcp")'
+
+
+def _source(backend: str, policies: str = "", then: str = "") -> str:
+    return _GATEWAY.replace("{backend}", backend).replace("{policies}", policies) + then
+
+
+GATEWAYS: Final[dict[str, str]] = {
+    "HTTPBackend": _source('HTTPBackend("http://localhost:{port}")'),
+    "MCPBackend": _source(_MCP),
+    "MCPBackend, key, all allowed": _source(
+        _MCP,
+        f'authenticate=[APIKeyAuth({{"suite": "{_KEY}"}})], authorize=[CELRules(allow=["true"])],',
+        _WITH_A_KEY.replace("KEY", repr(_KEY.encode())),
+    ),
+    "MCPBackend, a tool hidden": _source(
+        _MCP, """authorize=[CELRules(deny=['has(mcp.tool) && mcp.tool.name == "unrelated"'], allow=["true"])],"""
+    ),
+}
 """The source of each gateway, by the name of its leg; `{port}` is the fixture's."""
 
 
