@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .protocols.mcp import MCP
     from .proxy.a2a import A2ABackend
     from .proxy.backend import HTTPBackend
+    from .proxy.federation.target import MCPTarget
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
     from .proxy.mcp import MCPBackend
@@ -102,6 +103,7 @@ __all__ = [
     "HTTPBackend",
     "LLMBackend",
     "MCPBackend",
+    "MCPTarget",
     "Provider",
     "LLM",
     "A2ABackend",
@@ -137,6 +139,7 @@ _MODULES = {
     "proxy.a2a": "A2ABackend",
     "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
+    "proxy.federation.target": "MCPTarget",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.llm": "LLMBackend",
     "proxy.mcp": "MCPBackend",

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mcp.server.subscriptions", reason="the fixture is a server of the mcp SDK (the extra `e2e`)")
 
-from .conformance.legs import GATEWAYS, fixture, gateway, runs
+from .conformance.legs import FEDERATION, GATEWAYS, federation, fixture, gateway, otherwise, runs
 from .conformance.suite import PASSED, Outcome, Suite, Unavailable, install
 
 
@@ -47,3 +47,12 @@ def test_every_check_comes_out_as_it_does_directly(
     with gateway(leg, server, folder / leg) as port:
         found = runs(suite, port, folder / leg)
     assert [line for revision, outcome in found.items() for line in outcome.differences(direct[revision])] == []
+
+
+def test_two_targets_are_one_server_but_for_what_cannot_be(
+    suite: Suite, direct: dict[str, Outcome], folder: Path
+) -> None:
+    with federation(folder / FEDERATION) as port:
+        found = runs(suite, port, folder / FEDERATION)
+    for revision, outcome in found.items():
+        assert {id for _, id, _ in outcome.other(direct[revision])} == otherwise(revision), revision

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentgate import MCP, Authorizer, CELRules, Decision, Gate, Reason, Request, allow, shadow
 from agentgate.protocols.mcp.listing import Listing
+from agentgate.protocols.mcp.targets import Targets
 from agentgate.protocols.sse import Splitter
 from agentgate.request import Call
 from agentgate.testing import Recorder, drive, http_scope
@@ -420,7 +421,8 @@ async def test_an_item_is_judged_as_the_call_that_it_invites_to() -> None:
         asked.append(call)
         return True
 
-    listing = Listing(may, Call("mcp", "GET", target="docs", attributes={"sessionId": "s"}, provisional=True))
+    call = Call("mcp", "GET", target="docs", attributes={"sessionId": "s"}, provisional=True)
+    listing = Listing(may, call, Targets())
     for whole, _ in LISTS.values():
         listing.filtered(whole)
     common: dict[str, Any] = {"target": "docs", "attributes": {"sessionId": "s"}, "provisional": True}

@@ -19,6 +19,7 @@ from ..protocol import AnswerRefused, May
 from ..sse import Event, EventTooLarge, Splitter
 from .listing import Listing
 from .sessions import Caller, Sessions, owner_of
+from .targets import Targets
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024  # of a JSON answer, which is held: a tool's result may hold a picture
 
@@ -59,9 +60,11 @@ class SealedAnswer:
 class FilteredAnswer(SealedAnswer):
     """Takes out of an answer what the caller may not know of."""
 
-    def __init__(self, send: Send, sessions: Sessions, caller: Caller, may: May, call: Call, record: Record) -> None:
+    def __init__(
+        self, send: Send, sessions: Sessions, caller: Caller, may: May, call: Call, record: Record, targets: Targets
+    ) -> None:
         super().__init__(send, sessions, caller)
-        self._listing = Listing(may, call)
+        self._listing = Listing(may, call, targets)
         self._record = record
         self._over: AnswerRefused | None = None
         self._splitter: Splitter | None = None  # of an event stream

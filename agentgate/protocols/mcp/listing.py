@@ -12,6 +12,7 @@ from ...request import Call
 from ..json_rpc import INTERNAL_ERROR, RPCFault, name_of
 from ..protocol import May
 from .methods import Kind, call_named
+from .targets import Targets
 from .uris import is_template, is_uri
 
 
@@ -39,8 +40,9 @@ _REFUSED: Final = {"code": INTERNAL_ERROR, "message": "the server asked for some
 class Listing:
     """Filters the messages of one answer."""
 
-    def __init__(self, may: May, call: Call) -> None:
+    def __init__(self, may: May, call: Call, targets: Targets) -> None:
         self._may = may
+        self._targets = targets
         self._common: dict[str, Any] = {"target": call.target, "attributes": call.attributes, "provisional": True}
 
     def filtered(self, message: Any) -> Any:
@@ -79,7 +81,13 @@ class Listing:
     def _shows(self, items: _Items, item: Any) -> bool:
         """Whether an item may be asked for. One that names nothing that could be asked for may not be."""
         name = item.get(items.member) if isinstance(item, dict) else None
-        return _is_name(name, items) and self._may(call_named(items.method, items.kind, name, **self._common))
+        if not _is_name(name, items):
+            return False
+        try:
+            call = self._targets.judged(call_named(items.method, items.kind, name, **self._common))
+        except RPCFault:
+            return False
+        return self._may(call)
 
     def _may_ask(self, method: str) -> bool:
         return self._may(Call("mcp", method, **self._common))

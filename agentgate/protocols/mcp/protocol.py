@@ -24,6 +24,7 @@ from .methods import RESOURCE_TYPES, calls_of
 from .origins import Origins
 from .refusals import ALLOWED, Unfit, denied, misread, unanswered, unfit, unread
 from .sessions import Caller, Sessions, fingerprint, owner_of
+from .targets import Targets
 
 _METHODS: Final = frozenset(ALLOWED.split(", "))
 _OLD_SESSIONS: Final = frozenset({"sessionid", "session_id"})
@@ -35,13 +36,18 @@ class MCP(Protocol):
     `origins`: of web pages that may call the server, such as `https://app.example.com`, besides those of the Gate's
     `public_url`, and of pages on the machine that server and browser share. `session_key`: what session ids are sealed
     with, at least 32 random characters; the same on all replicas that share sessions. Without it, one of this process.
+    `targets`: the servers behind it, where it federates them: then rules have `mcp.tool.target`, and the server's own
+    name without the target in front.
     """
 
     name: ClassVar[str] = "mcp"
 
-    def __init__(self, *, origins: Sequence[str] = (), session_key: Secret | None = None) -> None:
+    def __init__(
+        self, *, origins: Sequence[str] = (), session_key: Secret | None = None, targets: Sequence[str] = ()
+    ) -> None:
         self._origins = Origins(origins)
         self._sessions = Sessions(session_key)
+        self.targets = Targets(targets)
 
     def at(self, public_url: str | None, authenticators: Sequence[Authenticator]) -> Self:
         if public_url is None:
@@ -70,12 +76,12 @@ class MCP(Protocol):
                     raise RPCFault(INVALID_REQUEST, "a response to nothing that was asked")
                 calls = [Call("mcp", "response", provisional=True, attributes=attributes)]
             else:
-                calls = calls_of(message, modern, attributes)
+                calls = [*map(self.targets.judged, calls_of(message, modern, attributes))]
         except Unfit as fault:
             return unfit(fault, _id(request))
         except RPCFault as fault:
             return misread(fault, _id(request), modern=modern)
-        return MCPReading(calls, message, modern, self._sessions, request.principals, session)
+        return MCPReading(calls, message, modern, self._sessions, request.principals, session, self.targets)
 
     def refuse(self, decision: Decision, request: Request) -> Decision:
         if decision.policy == "body":
@@ -119,6 +125,7 @@ class MCPReading(Reading):
         sessions: Sessions,
         caller: Caller,
         session: tuple[bytes, bytes] | None,
+        targets: Targets,
     ) -> None:
         super().__init__(*calls)
         self._message = message
@@ -126,10 +133,12 @@ class MCPReading(Reading):
         self._sessions = sessions
         self._caller = caller
         self._session = session
+        self._targets = targets
         self.details = details_of(calls[0], message)
 
     def refuse(self, decision: Decision, call: Call | None) -> Decision:
-        return denied(decision, self.calls[0] if call is None else call, self._message, modern=self._modern)
+        seen = self._targets.seen(self.calls[0] if call is None else call)
+        return denied(decision, seen, self._message, modern=self._modern)
 
     def onward(self, headers: RawHeaderList, body: bytes | None) -> tuple[RawHeaderList, bytes | None]:
         """With the upstream's session id, and asking for an answer that can be read."""
@@ -141,7 +150,7 @@ class MCPReading(Reading):
     def answering(self, send: Send, may: May, record: Record) -> Send:
         if may is anything:
             return SealedAnswer(send, self._sessions, self._caller)
-        return FilteredAnswer(send, self._sessions, self._caller, may, self.calls[0], record)
+        return FilteredAnswer(send, self._sessions, self._caller, may, self.calls[0], record, self._targets)
 
 
 def _message(request: Request, version: str | None) -> RPCMessage:

@@ -1,10 +1,11 @@
-"""Runs every leg and prints one table: `python -m tests.e2e.conformance`. Exits 1 when a check differs."""
+"""Runs every leg and prints one table: `python -m tests.e2e.conformance`. Exits 1 when a check differs that
+should not."""
 
 import sys
 import tempfile
 from pathlib import Path
 
-from .legs import GATEWAYS, HEAD, fixture, gateway, row, runs
+from .legs import FEDERATION, GATEWAYS, HEAD, federation, fixture, gateway, otherwise, row, runs
 from .suite import PASSED, Unavailable, install
 
 
@@ -29,6 +30,11 @@ def main() -> int:
                     for revision, outcome in runs(suite, front, folder / leg).items():
                         table.append(row(leg, revision, outcome, direct[revision]))
                         faults += [f"{leg} {revision}: {line}" for line in outcome.differences(direct[revision])]
+        with federation(folder / FEDERATION) as front:
+            for revision, outcome in runs(suite, front, folder / FEDERATION).items():
+                table.append(row(FEDERATION, revision, outcome, direct[revision]))
+                other = {id for _, id, _ in outcome.other(direct[revision])}
+                faults += [f"{FEDERATION} {revision}: {id}" for id in sorted(other ^ otherwise(revision))]
     sys.stdout.write("\n".join([*faults, *table, ""]))
     return 1 if faults else 0
 

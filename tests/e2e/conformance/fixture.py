@@ -17,6 +17,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, PromptsListChanged, ToolsListChanged
 from mcp.shared.exceptions import MCPError
+from starlette.applications import Starlette
 
 Context = Any  # the SDK's request context, generic in things that nothing here has
 Result = types.CallToolResult | types.InputRequiredResult
@@ -481,22 +482,53 @@ class Events(EventStore):
         return stream
 
 
-server: Server[Any] = Server(
-    "conformance-fixture",
-    version="1.0.0",
-    get_tool_input_schema=lambda name: TOOLS[name][0] if name in TOOLS else None,
-    on_list_tools=list_tools,
-    on_call_tool=call_tool,
-    on_list_prompts=list_prompts,
-    on_get_prompt=get_prompt,
-    on_list_resources=list_resources,
-    on_list_resource_templates=list_templates,
-    on_read_resource=read_resource,
-    on_subscribe_resource=nothing,
-    on_unsubscribe_resource=nothing,
-    on_subscriptions_listen=ListenHandler(BUS),
-    on_completion=complete,
-)
-server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, nothing)
+def make_app(prefix: str = "") -> Starlette:
+    """The server. With a `prefix`, those of its tools and prompts that begin with it, without it: as one of several
+    targets that are federated under names which give it back."""
 
-app = server.streamable_http_app(event_store=Events(), retry_interval=100)
+    def whole(name: str) -> str:
+        return prefix + name
+
+    async def tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        found = await list_tools(ctx, params)
+        mine = [tool for tool in found.tools if tool.name.startswith(prefix)]
+        return found.model_copy(
+            update={"tools": [tool.model_copy(update={"name": tool.name.removeprefix(prefix)}) for tool in mine]}
+        )
+
+    async def tool(ctx: Context, params: types.CallToolRequestParams) -> Result:
+        return await call_tool(ctx, params.model_copy(update={"name": whole(params.name)}))
+
+    async def prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        found = await list_prompts(ctx, params)
+        mine = [prompt for prompt in found.prompts if prompt.name.startswith(prefix)]
+        return found.model_copy(
+            update={"prompts": [one.model_copy(update={"name": one.name.removeprefix(prefix)}) for one in mine]}
+        )
+
+    async def prompt(
+        ctx: Context, params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult | types.InputRequiredResult:
+        return await get_prompt(ctx, params.model_copy(update={"name": whole(params.name)}))
+
+    server: Server[Any] = Server(
+        "conformance-fixture",
+        version="1.0.0",
+        get_tool_input_schema=lambda name: TOOLS[whole(name)][0] if whole(name) in TOOLS else None,
+        on_list_tools=tools,
+        on_call_tool=tool,
+        on_list_prompts=prompts,
+        on_get_prompt=prompt,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+        on_subscribe_resource=nothing,
+        on_unsubscribe_resource=nothing,
+        on_subscriptions_listen=ListenHandler(BUS),
+        on_completion=complete,
+    )
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, nothing)
+    return server.streamable_http_app(event_store=Events(), retry_interval=100)
+
+
+app = make_app()

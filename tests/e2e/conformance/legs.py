@@ -10,7 +10,7 @@ from agentgate import new_key
 from ..servers import running
 from .suite import PASSED, Outcome, Suite
 
-FIXTURE: Final = "from tests.e2e.conformance.fixture import app\n"
+FIXTURE: Final = "from tests.e2e.conformance.fixture import make_app\n\napp = make_app({prefix!r})\n"
 
 _GATEWAY: Final = """
 from agentgate import AccessLog, APIKeyAuth, CELRules, HTTPBackend, MCPBackend, Route, create_gateway
@@ -55,18 +55,70 @@ GATEWAYS: Final[dict[str, str]] = {
 }
 """The source of each gateway, by the name of its leg; `{port}` is the fixture's."""
 
+FEDERATION: Final = "two targets as one"
+"""The leg of a gateway that federates: two fixtures, whose tools and prompts have the first word of the names that the
+suite uses as the names of their targets. `{port}` and `{other}` are theirs."""
+
+FEDERATING: Final = _source(
+    'MCPBackend({"test": "http://localhost:{port}/mcp", "json": "http://localhost:{other}/mcp"})'
+)
+
+OTHERWISE: Final[dict[str, dict[str, frozenset[str]]]] = {
+    "the suite reads resources without the target in front": {
+        "2025-11-25": frozenset(
+            {
+                "resources-read-text",
+                "resources-read-binary",
+                "resources-templates-read",
+                "resources-subscribe",
+                "resources-unsubscribe",
+            }
+        ),
+        "2026-07-28": frozenset(
+            {"resources-read-text", "resources-read-binary", "resources-templates-read", "sep-2164-data-uri"}
+        ),
+    },
+    "streams of a federation cannot be taken up again": {
+        "2025-11-25": frozenset({"server-sse-disconnect-resume", "server-sse-priming-event", "server-sse-retry-field"}),
+        "2026-07-28": frozenset(),
+    },
+}
+"""The checks that come out otherwise when servers are federated, by the reason for it."""
+
+
+def otherwise(revision: str) -> set[str]:
+    """The ids of those checks."""
+    return {id for found in OTHERWISE.values() for id in found[revision]}
+
 
 @contextmanager
-def fixture(folder: Path) -> Iterator[int]:
+def fixture(folder: Path, prefix: str = "") -> Iterator[int]:
     """The fixture's port while the block runs. h11 reads header values as RFC 9110 wants, without the blanks around."""
-    with running("uvicorn-h11", FIXTURE, _made(folder)) as server:
+    with running("uvicorn-h11", FIXTURE.format(prefix=prefix), _made(folder)) as server:
         yield server.port
 
 
 @contextmanager
 def gateway(leg: str, port: int, folder: Path) -> Iterator[int]:
     """The port of one leg's gateway in front of the fixture."""
-    with running("uvicorn-httptools", GATEWAYS[leg].replace("{port}", str(port)), _made(folder)) as server:
+    with _gateway(GATEWAYS[leg].replace("{port}", str(port)), folder) as front:
+        yield front
+
+
+@contextmanager
+def federation(folder: Path) -> Iterator[int]:
+    """The port of the gateway that federates two fixtures."""
+    with (
+        fixture(folder / "test", "test_") as one,
+        fixture(folder / "json", "json_") as two,
+        _gateway(FEDERATING.replace("{port}", str(one)).replace("{other}", str(two)), folder) as front,
+    ):
+        yield front
+
+
+@contextmanager
+def _gateway(source: str, folder: Path) -> Iterator[int]:
+    with running("uvicorn-httptools", source, _made(folder)) as server:
         yield server.port
         assert "Traceback" not in server.output, server.output
 

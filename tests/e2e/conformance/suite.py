@@ -52,12 +52,16 @@ class Outcome(NamedTuple):
             f"{scenario}: {id} {status}" for (scenario, id, _), status in self.checks.items() if status != "SUCCESS"
         ]
 
-    def differences(self, direct: "Outcome") -> list[str]:
+    def other(self, direct: "Outcome") -> list[Check]:
         """The checks that came out in another way than directly, or that only one of the two has."""
+        every = sorted(direct.checks.keys() | self.checks.keys())
+        return [check for check in every if direct.checks.get(check) != self.checks.get(check)]
+
+    def differences(self, direct: "Outcome") -> list[str]:
+        """The same, as one reads it."""
         return [
             f"{' '.join(map(str, check))}: {direct.checks.get(check)} directly, {self.checks.get(check)} here"
-            for check in sorted(direct.checks.keys() | self.checks.keys())
-            if direct.checks.get(check) != self.checks.get(check)
+            for check in self.other(direct)
         ]
 
 

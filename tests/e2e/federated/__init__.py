@@ -1,0 +1,1 @@
+"""MCP servers and clients of several makes, on both sides of a federating gateway."""
