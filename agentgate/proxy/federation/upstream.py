@@ -7,7 +7,7 @@ own; which of them it is is found out once. Two clients never share a connection
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final
@@ -21,7 +21,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import encode_header_value
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
-from ...protocols.json_rpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND
+from ...protocols.json_rpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
+from ...protocols.mcp.answers import MAX_ANSWER_BYTES
 from ...protocols.mcp.eras import HEADER_MISMATCH, LEGACY, MODERN, UNSUPPORTED_VERSION
 from ...protocols.mcp.methods import MODERN_NAMING, VERSION_KEY
 from ...protocols.sse import MAX_EVENT_BYTES
@@ -39,7 +40,7 @@ CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
 _CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
 _OURS: Final = ("progressToken", VERSION_KEY, CAPABILITIES_KEY, _CLIENT_KEY)
 _CONNECTION_CLOSED: Final = -32000  # the SDK's words for what never came over the wire
-_REQUEST_TIMEOUT: Final = -32001
+_NO_ANSWER: Final = frozenset({_CONNECTION_CLOSED, -32001, PARSE_ERROR})  # -32001: it took too long
 # A server that is spoken to in another revision than it speaks answers with one of these.
 _WRONG_ERA: Final = frozenset({INVALID_REQUEST, METHOD_NOT_FOUND, HEADER_MISMATCH, UNSUPPORTED_VERSION, INTERNAL_ERROR})
 
@@ -122,10 +123,31 @@ class _Shared(httpx2.AsyncBaseTransport):
             return httpx2.Response(502)  # where it leads is nobody's business
         if response.status_code == 404 and "mcp-session-id" in request.headers:
             self._lost()
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            response.stream = _Bounded(response.stream)
         return response
 
     async def aclose(self) -> None:
         pass
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that is held whole, and so is not to be any larger than what may be held."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._inner:
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise httpx2.StreamError("the answer is too large")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 Asked = Callable[["Upstream", str, Mapping[str, Any]], Awaitable[Message]]
@@ -227,7 +249,7 @@ class Upstream:
         try:
             return await self._dispatcher.send_raw_request(method, self._stamped(params), opts)
         except MCPError as exc:
-            if exc.code in (_CONNECTION_CLOSED, _REQUEST_TIMEOUT) or not self.open:
+            if exc.code in _NO_ANSWER or not self.open:
                 _logger.warning("target %s: no answer to %s", self.name, method)
                 raise Unavailable(self.name) from None
             if self.modern and not self.server and exc.code in _WRONG_ERA:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from agentgate import MCPTarget
+from agentgate.protocols.mcp.answers import MAX_ANSWER_BYTES
 from agentgate.proxy.federation.app import Federation
 from agentgate.testing import Exchange, drive, http_scope
 
@@ -18,7 +19,7 @@ META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextproto
 HEALTHY = ("both", "modern", "sessions")
 # What fails at once, whatever it is asked; and what shakes hands before it fails.
 BROKEN = ("refused", "500", "html", "garbage", "list", "redirect", "cut", "accepted", "large", "silent")
-TREACHEROUS = ("an error", "nonsense", "two answers", "no answer", "another id", "late")
+TREACHEROUS = ("an error", "nonsense", "no JSON", "too much", "two answers", "no answer", "another id", "late")
 SLOW = ("silent", "another id", "late")  # at which it takes patience to find out
 
 
@@ -36,6 +37,30 @@ class Stream(httpx2.AsyncByteStream):
             await asyncio.Event().wait()
 
 
+class Body(httpx2.AsyncByteStream):
+    """A body as it comes over the wire."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self.body), 65536):
+            yield self.body[at : at + 65536]
+
+
+class Question(httpx2.AsyncByteStream):
+    """An event stream that asks, and has the answer for its result."""
+
+    def __init__(self, id: Any, question: Any, answers: "asyncio.Queue[Any]") -> None:
+        self.id, self.question, self.answers = id, question, answers
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"event: message\ndata: " + json.dumps(self.question).encode() + b"\n\n"
+        result = {"content": [{"type": "text", "text": json.dumps(await self.answers.get())}]}
+        yield b"event: message\ndata: "
+        yield json.dumps({"jsonrpc": "2.0", "id": self.id, "result": result}).encode() + b"\n\n"
+
+
 class Fake(httpx2.AsyncBaseTransport):
     """One target. `kind`: of the above; `pages`: of its tools' names."""
 
@@ -45,6 +70,7 @@ class Fake(httpx2.AsyncBaseTransport):
         self.sessions: set[str] = set()  # that are open
         self.asked: list[tuple[str, httpx2.Headers, dict[str, Any]]] = []
         self.cancelled = 0
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()  # of the client, to what this has asked
         self.waiting = asyncio.Event()
         self._ids = itertools.count(1)
 
@@ -83,6 +109,9 @@ class Fake(httpx2.AsyncBaseTransport):
             self.sessions.discard(session or "")
             return httpx2.Response(200)
         message = json.loads(await request.aread())
+        if "method" not in message:
+            self.answers.put_nowait(message)
+            return httpx2.Response(202)
         method, params, id = message["method"], message.get("params", {}), message.get("id")
         self.asked.append((method, request.headers, params))
         modern = request.headers.get("mcp-protocol-version") == MODERN
@@ -127,6 +156,11 @@ class Fake(httpx2.AsyncBaseTransport):
                 except asyncio.CancelledError:
                     self.cancelled += 1
                     raise
+            case "tools/call" if params["name"] == "ask":
+                question = {"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {}}
+                return httpx2.Response(
+                    200, headers={"content-type": "text/event-stream"}, stream=Question(id, question, self.answers)
+                )
             case "tools/call":
                 await asyncio.sleep(0)
                 found = {"content": [{"type": "text", "text": json.dumps(params.get("arguments"))}], "session": session}
@@ -142,6 +176,11 @@ class Fake(httpx2.AsyncBaseTransport):
         match self.kind:
             case "nonsense":
                 return httpx2.Response(200, json={"jsonrpc": "2.0", "id": id, "result": {"tools": 7}})
+            case "no JSON":
+                return httpx2.Response(200, content=b"{secret", headers={"content-type": "application/json"})
+            case "too much":
+                body = json.dumps(answer("x" * MAX_ANSWER_BYTES)).encode()
+                return httpx2.Response(200, headers={"content-type": "application/json"}, stream=Body(body))
             case "another id":
                 return httpx2.Response(200, json=answer("stolen", 999))
             case "two answers":
@@ -196,7 +235,9 @@ class Client:
             message["id"] = id
         if self.era == MODERN:
             message["params"] = {**message["params"], "_meta": META}
-            headers["mcp-protocol-version"] = MODERN
+            headers |= {"mcp-protocol-version": MODERN, "mcp-method": method}
+            if "name" in message["params"]:
+                headers["mcp-name"] = message["params"]["name"]
         elif self.session is not None:
             headers |= {"mcp-protocol-version": self.era, "mcp-session-id": self.session}
         body = json.dumps(message).encode() if http == "POST" else b""

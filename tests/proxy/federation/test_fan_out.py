@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentgate import MCP, APIKeyAuth, CELRules, Gate, new_key
 from agentgate.proxy.federation import app as app_module
 from agentgate.proxy.federation import conversation, upstream
 from agentgate.proxy.federation.app import Federation
@@ -338,3 +339,65 @@ async def test_what_is_no_request_of_2026_07_28(http: str, body: bytes, status: 
         body = body.replace(b"%s", json.dumps(META).encode())
         exchange = await drive(app, http_scope(http, "/mcp", headers=[("mcp-protocol-version", MODERN)]), body=body)
     assert (exchange.status, json.loads(exchange.body)["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_client_that_cannot_be_asked_is_not(era: str) -> None:
+    async with running(a=Fake("sessions")) as app:
+        client = Client(app, era)
+        await client.open(sampling={})  # and that is all
+        answer = await client.ask("tools/call", {"name": "ask"})
+        told = json.loads(answer["result"]["content"][0]["text"])
+        assert told["error"] == {"code": -32601, "message": "the client cannot be asked for this"}
+        await client.close()
+
+
+# Behind a Gate.
+
+KEYS = {"alice": new_key(), "bob": new_key()}
+
+
+class Keyed:
+    """The federation behind a Gate, as one caller sees it."""
+
+    def __init__(self, gate: Any, key: str) -> None:
+        self.gate = gate
+        self.key = key.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [*scope["headers"], (b"authorization", b"Bearer " + self.key)]
+        await self.gate({**scope, "headers": headers}, receive, send)
+
+
+async def test_a_session_is_one_callers_own() -> None:
+    target = Fake("sessions")
+    async with running(a=target, b=Fake()) as app:
+        gate = Gate(app, protocol=MCP(targets=["a", "b"]), authenticate=[APIKeyAuth(KEYS)])
+        alice, bob = (Client(Keyed(gate, key), LEGACY) for key in KEYS.values())
+        await alice.open()
+        bob.session = alice.session
+        for method in ("POST", "GET", "DELETE"):
+            assert (await bob.send("tools/list", http=method)).status == 404
+        assert len(target.sessions) == 1
+        assert tools(await alice.ask("tools/list")) == ["a_echo", "b_echo"]
+        assert not any(headers.get("authorization") for _, headers, _ in target.asked)
+        await alice.close()
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_rules_are_kept_for_each_target(era: str) -> None:
+    fakes = {"a": Fake("both", (("get", "drop"),)), "b": Fake("sessions", (("get", "drop"),))}
+    rules = CELRules(allow=['mcp.tool.target == "a" && mcp.tool.name == "get"'])
+    async with running(**fakes) as app:
+        client = Client(Gate(app, protocol=MCP(targets=["a", "b"]), authorize=[rules]), era)
+        await client.open()
+        assert tools(await client.ask("tools/list")) == ["a_get"]
+        assert "result" in await client.ask("tools/call", {"name": "a_get"})
+        for name in ("a_drop", "b_get", "get", "c_get"):
+            answer = await client.ask("tools/call", {"name": name})
+            assert answer["error"] == {"code": -32602, "message": f"Unknown tool: {name}"}
+        called = [
+            params["name"] for fake in fakes.values() for method, _, params in fake.asked if method == "tools/call"
+        ]
+        assert called == ["get"]
+        await client.close()
