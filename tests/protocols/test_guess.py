@@ -106,6 +106,20 @@ async def test_with_a_policy_that_reads_the_body() -> None:
     assert recorder.last.details == {"mcp.method.name": "ping"}
 
 
+async def test_what_comes_after_the_body_is_passed_on() -> None:
+    heard: list[str] = []
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        heard.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+        heard.append((await receive())["type"])
+
+    gate = Gate(waiting, observe=[Recorder()], protocol="auto")
+    await drive(gate, http_scope("POST", "/mcp", headers=JSON), body=rpc("ping"))
+    assert heard == ["http.request", "http.disconnect"]
+
+
 async def test_a_websocket_is_left_alone() -> None:
     recorder = Recorder()
     assert (await drive(Gate(app, observe=[recorder], protocol="auto"), websocket_scope())).close_code == 1000

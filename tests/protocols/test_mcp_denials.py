@@ -217,3 +217,14 @@ async def test_explain_tells_which_rule_it_was() -> None:
     assert gate.explain(request)[-1].rule == "nobody drops"
     assert gate.explain(Request.http("POST", "/mcp", body=b""))[-1].status == 415
     assert MODERN not in repr(gate)
+
+
+def test_a_server_that_did_not_answer_is_an_error_of_the_call() -> None:
+    """What the backend says, under the id that the client waits for."""
+    failed = deny("upstream call failed", status=503, reason=Reason.UPSTREAM_FAILURE, policy="forward")
+    body = b'{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "add"}}'
+    said = MCP().refuse(failed, Request.http("POST", "/mcp", body=body))
+    assert (said.status, said.message, said.reason) == (503, "upstream call failed", Reason.UPSTREAM_FAILURE)
+    assert said.body is not None
+    answer = json.loads(said.body)
+    assert (answer["id"], answer["error"]["code"]) == (7, -32603)
