@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from ..protocols.json_rpc import INVALID_PARAMS, METHOD_NOT_FOUND, RPCFault, id_of, read_message
 from ..strict_json import StrictJSONError, loads
+from .bounded import body_of
 
 MAX_BODY: Final = 64 * 1024
 
@@ -37,11 +38,9 @@ def echo_agent(url: str) -> Starlette:
 
 
 async def _answer(request: Request) -> JSONResponse:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return JSONResponse({"error": "too large"}, 413)
+    body = await body_of(request, MAX_BODY)
+    if body is None:
+        return JSONResponse({"error": "too large"}, 413)
     value = None
     try:
         value = loads(body)

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from .bounded import body_of
+
 MODELS: Final = ("gpt-4o", "gpt-4o-mini", "o3")
 MAX_BODY: Final = 1024 * 1024
 
@@ -28,11 +30,9 @@ async def _models(request: Request) -> Response:
 
 
 async def _chat(request: Request) -> Response:
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            return _error(413, "the body is too large")
+    raw = await body_of(request, MAX_BODY)
+    if raw is None:
+        return _error(413, "the body is too large")
     try:
         body = json.loads(raw)
         model = str(body["model"])

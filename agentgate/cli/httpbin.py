@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from .bounded import body_of
+
 MAX_DELAY: Final = 10.0  # seconds
 MAX_LINES: Final = 100
 MAX_BYTES: Final = 100 * 1024
@@ -65,11 +67,9 @@ def _get(request: Request) -> Response:
 
 
 async def _anything(request: Request) -> Response:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return PlainTextResponse("too large", 413)
+    body = await body_of(request, MAX_BODY)
+    if body is None:
+        return PlainTextResponse("too large", 413)
     try:
         parsed = json.loads(body) if body else None
     except ValueError:

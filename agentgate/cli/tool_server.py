@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from ..protocols.json_rpc import INVALID_PARAMS, METHOD_NOT_FOUND, RPCFault, RPCMessage, id_of, read_message
 from ..strict_json import StrictJSONError, loads
+from .bounded import body_of
 
 MAX_BODY: Final = 64 * 1024
 VERSIONS: Final = ("2025-03-26", "2025-06-18", "2025-11-25")
@@ -33,11 +34,9 @@ def tool_server() -> Starlette:
 
 
 async def _serve(request: Request) -> Response:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return JSONResponse({"error": "too large"}, 413)
+    body = await body_of(request, MAX_BODY)
+    if body is None:
+        return JSONResponse({"error": "too large"}, 413)
     value = None
     try:
         value = loads(body)

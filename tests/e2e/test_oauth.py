@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .mcp_versions import SDK
 from .oauth_server import OAuthServer
 from .servers import PATIENCE, Running, free_port, running
 
@@ -69,22 +70,6 @@ app = create_gateway(
 KEY = "agk_a-key-for-a-machine-0123456789-abcdefghijklm"
 
 
-@pytest.fixture(scope="session")
-def mcp_1(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python that has mcp 1.x."""
-    folder = tmp_path_factory.mktemp("mcp-1")
-    python = str(folder / "venv" / "bin" / "python")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
-    try:
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "mcp>=1.30,<2"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    except subprocess.TimeoutExpired:
-        pytest.skip("pip could not install mcp 1.x: it took too long")
-    if done.returncode != 0:
-        pytest.skip(f"pip could not install mcp 1.x: {done.stderr.strip().splitlines()[-1]}")
-    return python
-
-
 @pytest.fixture(scope="module")
 def oauth() -> OAuthServer:
     return OAuthServer()
@@ -123,8 +108,8 @@ def log_in(python: str, gateway: Running) -> dict[str, object]:
 @pytest.fixture(params=["1", "2"], ids=["mcp 1", "mcp 2"])
 def client(request: pytest.FixtureRequest) -> str:
     """A Python that has this version of the SDK."""
-    python: str = request.getfixturevalue("mcp_1") if request.param == "1" else sys.executable
-    return python
+    sdk: SDK = request.getfixturevalue(f"mcp_{request.param}")
+    return sdk.python
 
 
 def test_a_client_that_knows_the_url_alone_logs_in_and_calls_a_tool(
