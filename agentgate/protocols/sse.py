@@ -10,7 +10,8 @@ from typing import Final
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024  # of one event: a tool's result may hold a picture
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\n)")
-_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+# A CR behind another kind of line end is half of the next one until the byte behind it has come.
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n)(?:\r\n|\n|\r(?=[^\n]))|\r(?:\r\n|\r(?!\n))")
 _COMMENT: Final = re.compile(rb":[^\r\n]*(?:\r\n|\n|\r(?=[^\n]))")
 _BOM: Final = b"\xef\xbb\xbf"
 

@@ -43,6 +43,10 @@ def test_events_are_cut_at_blank_lines(stream: bytes, data: list[bytes | None]) 
     assert stream.startswith(b"".join(raw for raw, _ in found))
 
 
+def test_an_event_ends_with_the_whole_of_its_blank_line() -> None:
+    assert split(b"data: a\r\n\r", b"\n: end\n") == [(b"data: a\r\n\r\n", b"a"), (b": end\n", None)]
+
+
 def test_a_comment_between_events_does_not_wait() -> None:
     splitter = Splitter()
     assert [event.raw for event in splitter.feed(b": still here\n")] == [b": still here\n"]
