@@ -18,6 +18,7 @@ _OURS: Final = (
     "transfer-encoding",
     "connection",
     "accept",
+    "accept-encoding",
 )
 
 

@@ -66,7 +66,11 @@ class Pool:
         self.modern: bool | None = None  # whether it speaks 2026-07-28; not known yet
         self._down_until = 0.0
         self.sessions: bool | None = None  # whether it speaks a revision before that
-        self._headers = {"user-agent": f"{me['name']}/{me['version']}", **target.headers()}
+        self._headers = {
+            "user-agent": f"{me['name']}/{me['version']}",
+            "accept-encoding": "identity",  # what is compressed could be any size
+            **target.headers(),
+        }
         self._transport = transport or httpx2.AsyncHTTPTransport(
             trust_env=False, limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20)
         )
@@ -99,7 +103,7 @@ class Pool:
 
 
 class _Shared(httpx2.AsyncBaseTransport):
-    """Lets a client go without closing what others use; and follows no redirect, whatever the client would do."""
+    """Lets a client go without closing what others use; and lets neither redirects nor anything unbounded in."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, lost: Callable[[], None]) -> None:
         self._inner = inner
@@ -118,9 +122,10 @@ class _Shared(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
-        if response.is_redirect:
+        # Where a redirect leads is nobody's business, and nobody has asked for what is compressed.
+        if response.is_redirect or response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             await response.aclose()
-            return httpx2.Response(502)  # where it leads is nobody's business
+            return httpx2.Response(502)
         if response.status_code == 404 and "mcp-session-id" in request.headers:
             self._lost()
         if not response.headers.get("content-type", "").startswith("text/event-stream"):

@@ -1,6 +1,7 @@
 """MCP servers as transports: they speak one era or both, and fail in every way that servers do."""
 
 import asyncio
+import gzip
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -19,7 +20,10 @@ META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextproto
 HEALTHY = ("both", "modern", "sessions")
 # What fails at once, whatever it is asked; and what shakes hands before it fails.
 BROKEN = ("refused", "500", "html", "garbage", "list", "redirect", "cut", "accepted", "large", "silent")
-TREACHEROUS = ("an error", "nonsense", "no JSON", "too much", "two answers", "no answer", "another id", "late")
+TREACHEROUS = (
+    *("an error", "nonsense", "no JSON", "too much", "compressed", "compressed stream"),
+    *("two answers", "no answer", "another id", "late"),
+)
 SLOW = ("silent", "another id", "late")  # at which it takes patience to find out
 
 
@@ -181,6 +185,13 @@ class Fake(httpx2.AsyncBaseTransport):
             case "too much":
                 body = json.dumps(answer("x" * MAX_ANSWER_BYTES)).encode()
                 return httpx2.Response(200, headers={"content-type": "application/json"}, stream=Body(body))
+            case "compressed":
+                body = gzip.compress(json.dumps(answer("x" * MAX_ANSWER_BYTES)).encode())
+                headers = {"content-type": "application/json", "content-encoding": "gzip"}
+                return httpx2.Response(200, headers=headers, stream=Body(body))
+            case "compressed stream":
+                body = gzip.compress(b"data: " + json.dumps(answer("first")).encode() + b"\n\n")
+                return httpx2.Response(200, headers={**stream, "content-encoding": "gzip"}, stream=Body(body))
             case "another id":
                 return httpx2.Response(200, json=answer("stolen", 999))
             case "two answers":

@@ -21,6 +21,7 @@ def test_what_a_target_is_sent() -> None:
 HEADERS: dict[str, Any] = {
     "of framing": {"content-length": "1"},
     "that chooses another host": {"Host": "other"},
+    "that asks for compression": {"Accept-Encoding": "gzip"},
     "of MCP": {"Mcp-Session-Id": "x"},
     "that is no token": {"a b": "x"},
     "that is empty": {"": "x"},
