@@ -30,10 +30,12 @@ from ...protocols.json_rpc import (
     Id,
     RPCFault,
     error_bytes,
+    id_of,
     read_message,
 )
 from ...protocols.mcp.eras import MODERN
 from ...protocols.mcp.targets import Targets
+from ...record import record_of
 from ...request import Scope
 from ...respond import Receive, Send
 from .conversation import Conversation
@@ -89,7 +91,15 @@ class Federation:
             if session is None:
                 await _refuse(send, 404, INVALID_REQUEST, "session not found")
                 return
-            await session.transport.handle_request(scope, receive, send)
+            asked = _asked(scope)
+            if asked is not None and asked in session.asked:  # its answer could not be told from the other's
+                await _refuse(send, 400, INVALID_REQUEST, "a request with this id is under way")
+                return
+            session.asked.add(asked)
+            try:
+                await session.transport.handle_request(scope, receive, send)
+            finally:
+                session.asked.discard(asked)
             if session.transport.is_terminated:
                 self._sessions.pop(id, None)
         elif scope["method"] != "POST":
@@ -230,6 +240,16 @@ class Federation:
             await pool.aclose()
 
 
+def _asked(scope: Scope) -> str | None:
+    """The id of a request, as the SDK keeps it: as text, so that 1 and "1" are one. None where there is none."""
+    record = record_of(scope)
+    if record is None or scope["method"] != "POST":
+        return None
+    message = record.view.json()
+    id = id_of(message)
+    return None if id is None or "method" not in message else str(id)
+
+
 class _Session:
     """One client's session of up to 2025-11-25."""
 
@@ -237,6 +257,7 @@ class _Session:
         self.id = id
         self.transport = StreamableHTTPServerTransport(id, idle_timeout=IDLE_SECONDS)
         self.opened = False  # by an `initialize` that was answered
+        self.asked: set[str | None] = set()  # ids of requests under way
 
 
 class _Answer:

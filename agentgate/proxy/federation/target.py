@@ -26,7 +26,7 @@ class MCPTarget:
     """The MCP server at `url`, such as `http://tickets:9000/mcp`.
 
     `credential` goes to it as `Authorization: Bearer ...`, `headers` as they are; neither goes to another target, and
-    nothing that the client sent goes to any.
+    of the client's headers only `Mcp-Param-*` goes on, to the target that is called.
     """
 
     def __init__(

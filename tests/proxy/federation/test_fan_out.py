@@ -15,8 +15,9 @@ from agentgate import MCP, APIKeyAuth, CELRules, Gate, new_key
 from agentgate.proxy.federation import app as app_module
 from agentgate.proxy.federation import conversation, upstream
 from agentgate.proxy.federation.app import Federation
+from agentgate.testing import Recorder
 
-from .targets import BROKEN, HEALTHY, LEGACY, MODERN, SLOW, TREACHEROUS, Client, Fake, federation
+from .targets import BROKEN, HEALTHY, LEGACY, MODERN, SLOW, TREACHEROUS, Client, Fake, federation, only
 
 pytestmark = pytest.mark.anyio
 
@@ -179,6 +180,23 @@ async def test_equal_ids_of_many_clients_never_cross(era: str) -> None:
         await asyncio.gather(*(use(client, number) for number, client in enumerate(clients)))
         for client in clients:
             await client.close()
+
+
+@pytest.mark.parametrize("again", [7, "7"])
+async def test_an_id_is_not_used_twice_at_once(again: int | str) -> None:
+    """The SDK keeps answers under the text of an id: the second request would take the first one's."""
+    target = Fake("sessions")
+    async with running(a=target) as app:
+        client = Client(Gate(app, observe=[Recorder()], protocol=MCP()), LEGACY)
+        await client.open()
+        first = asyncio.create_task(client.send("tools/call", {"name": "wait"}, id=7))
+        await target.waiting.wait()
+        second = await client.send("tools/call", {"name": "echo"}, id=again)
+        assert (second.status, b"under way" in second.body) == (400, True)
+        assert only(await client.send("tools/call", {"name": "echo"}, id=8), 8)["result"]
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert only(await client.send("tools/call", {"name": "echo"}, id=again), again)["result"]
 
 
 async def test_sessions_at_targets_belong_to_one_session_here() -> None:
