@@ -1,4 +1,5 @@
-"""Kubernetes documents to a Gateway: HTTPRoute, Secret, ConfigMap and AgentgatewayPolicy, read strictly from files.
+"""Kubernetes documents to a Gateway: HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy and AgentgatewayBackend, read
+strictly from files.
 
 No cluster is asked. What a document says and this version cannot do is a fault with its place, never left out.
 """

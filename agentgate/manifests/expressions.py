@@ -1,4 +1,4 @@
-"""What an expression in a traffic policy may say: the variables of its place, and every fault in a text.
+"""What an expression in a policy may say: the variables of its place, and every fault in a text.
 
 agentgateway puts a rule that is always false in the place of one that it cannot compile. Here it is a fault.
 """
@@ -11,7 +11,7 @@ from agentgate import cel
 from ..rules import compile_rule
 
 _PROTOCOL: Final = "is not here: no protocol has been read when a traffic policy decides"
-_ABSENT: Final[Mapping[str, str]] = {
+NOT_IN_TRAFFIC: Final[Mapping[str, str]] = {
     "mcp": _PROTOCOL,
     "llm": _PROTOCOL,
     "a2a": _PROTOCOL,
@@ -19,10 +19,18 @@ _ABSENT: Final[Mapping[str, str]] = {
 }
 
 
-def expression_faults(text: str) -> list[str]:
-    """Each fault of a rule, with line, column, and the place underlined."""
+NOT_IN_MCP: Final[Mapping[str, str]] = {
+    "llm": "is not here: what is spoken is MCP",
+    "a2a": "is not here: what is spoken is MCP",
+    "backend": "is not here: the rules of a backend know which one it is",
+}
+
+
+def expression_faults(text: str, absent: Mapping[str, str] = NOT_IN_TRAFFIC) -> list[str]:
+    """Each fault of a rule, with line, column, and the place underlined. `absent`: variables that are not there, and
+    why."""
     try:
-        compile_rule(text, without=_ABSENT)
+        compile_rule(text, without=absent)
     except cel.CompileError as error:
         return [str(problem) for problem in error.problems]
     return []

@@ -31,21 +31,26 @@ class _Guarded:
         return repr(self._backend)
 
 
-def guarded(backend: Backend, wanted: Sequence[Authentication], authorize: Sequence[Authorizer] = ()) -> dict[str, Any]:
+def guarded(
+    backend: Backend, wanted: Sequence[Authentication], authorize: Sequence[Authorizer] = (), url: str | None = None
+) -> dict[str, Any]:
     """What a Route is made with: its backend, and the policies that stand before it. The authorizers are innermost, and
-    know everybody who was recognised further out."""
+    know everybody who was recognised further out. `url`: where clients reach what the route mounts."""
     if not wanted:
         return {"backend": backend, "authenticate": [], "authorize": authorize}
     *outer, inner = wanted
     if outer:
+        protocol = backend.protocol
+        if protocol is not None:  # as the gateway would, which knows nothing of the inner Gate
+            protocol = protocol.at(url, [policy for one in wanted for policy in one.authenticators])
         gate = Gate(
             backend.app,
             authenticate=inner.authenticators,
             authorize=authorize,
             mode=inner.mode,
-            protocol=backend.protocol,
+            protocol=protocol,
         )
-        return guarded(_Guarded(backend, gate), outer)
+        return guarded(_Guarded(backend, gate), outer, (), url)
     return {
         "backend": backend,
         "authenticate": inner.authenticators,

@@ -94,6 +94,17 @@ def _texts(source: Source) -> list[tuple[str, str, str]]:
     return entries + [(f"data.{name}", name, value) for name, value in model.data.items() if name not in plain]
 
 
+def text_of(secret: Document[Secret], entry: str) -> str | None:
+    """The text of one entry; None where there is none that is text."""
+    for path, name, value in _texts(secret):
+        if name == entry:
+            try:
+                return value if path.startswith("stringData.") else _decoded(value).decode("utf-8")
+            except (UnicodeDecodeError, ConfigurationError):
+                return None
+    return None
+
+
 def _decoded(value: str) -> bytes:
     try:
         return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)

@@ -1,15 +1,15 @@
-"""The four kinds of document that are read, field by field; fields that are only the cluster's own book-keeping are
-let in and not looked at. What agentgateway and the Gateway API know beyond this is named here, so that it is refused
-as not supported rather than as unknown."""
+"""The kinds of document that are read, but for backends, field by field; fields that are only the cluster's own
+book-keeping are let in and not looked at. What agentgateway and the Gateway API know beyond this is named here, so that
+it is refused as not supported rather than as unknown."""
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .expressions import expression_faults
+from .expressions import NOT_IN_MCP, NOT_IN_TRAFFIC, expression_faults
 from .model import NOT_SUPPORTED, Fault, Label, Model, Name, Unsupported, fault, refuse_values
 
 GATEWAY_API: Final = "gateway.networking.k8s.io"
@@ -105,6 +105,13 @@ def _regex_fault(raw: Mapping[str, Any]) -> Iterator[Fault]:
             yield ("value",), f"no regular expression: {exc.msg}"
 
 
+def _group_faults(kind: Any, group: Any, otherwise: str) -> Iterator[Fault]:
+    """That an AgentgatewayBackend is of its own group, and nothing else is."""
+    if group in (AGENTGATEWAY, otherwise) and (kind == "AgentgatewayBackend") != (group == AGENTGATEWAY):
+        wanted = AGENTGATEWAY if kind == "AgentgatewayBackend" else repr(otherwise)
+        yield ("group",), f"it is {wanted} for this kind"
+
+
 class ParentRef(Model):
     group: Literal["gateway.networking.k8s.io"] = GATEWAY_API
     kind: Annotated[Literal["Gateway"], refuse_values("Service", "ListenerSet")] = "Gateway"
@@ -149,13 +156,22 @@ class RouteMatch(Model):
 
 
 class BackendRef(Model):
-    group: Annotated[Literal[""], refuse_values(AGENTGATEWAY, INFERENCE)] = ""
-    kind: Annotated[Literal["Service"], refuse_values("AgentgatewayBackend", "InferencePool", "Hostname")] = "Service"
+    group: Annotated[Literal["", "agentgateway.dev"], refuse_values(INFERENCE)] = ""
+    kind: Annotated[Literal["Service", "AgentgatewayBackend"], refuse_values("InferencePool", "Hostname")] = "Service"
     namespace: Label | None = None
     name: Label
-    port: Port
+    port: Port | None = None
     weight: Annotated[int, BeforeValidator(_weight)] = 1
     filters: Unsupported = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        kind = raw.get("kind", "Service")
+        yield from _group_faults(kind, raw.get("group", ""), "")
+        if kind == "Service" and raw.get("port") is None:
+            yield ("port",), "required"
+        if kind == "AgentgatewayBackend" and raw.get("port") is not None:
+            yield ("port",), "an AgentgatewayBackend says its port itself"
 
 
 class RouteRule(Model):
@@ -194,16 +210,18 @@ class HTTPRoute(KubernetesDocument):
 
 
 class TargetRef(Model):
-    group: Annotated[
-        Literal["gateway.networking.k8s.io"], refuse_values(AGENTGATEWAY, "", "inference.networking.k8s.io")
-    ]
+    group: Annotated[Literal["gateway.networking.k8s.io", "agentgateway.dev"], refuse_values("", INFERENCE)]
     kind: Annotated[
-        Literal["Gateway", "HTTPRoute"],
-        refuse_values("Service", "AgentgatewayBackend", "GRPCRoute", "ListenerSet", "InferencePool"),
+        Literal["Gateway", "HTTPRoute", "AgentgatewayBackend"],
+        refuse_values("Service", "GRPCRoute", "ListenerSet", "InferencePool"),
     ]
     name: Name
     section_name: Unsupported = None
     port: Unsupported = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        yield from _group_faults(raw.get("kind"), raw.get("group"), GATEWAY_API)
 
 
 class SecretRef(Model):
@@ -243,6 +261,8 @@ class APIKeyAuthentication(Model):
 
 
 class AuthorizationRules(Model):
+    absent: ClassVar[Mapping[str, str]] = NOT_IN_TRAFFIC  # variables that are not there when they decide
+
     match_expressions: list[Expression] = Field(min_length=1, max_length=256)
 
     @classmethod
@@ -250,12 +270,21 @@ class AuthorizationRules(Model):
         texts = raw.get("matchExpressions")
         for number, text in enumerate(texts if isinstance(texts, list) else ()):
             if isinstance(text, str) and 0 < len(text) <= MAX_EXPRESSION:
-                for problem in expression_faults(text):
+                for problem in expression_faults(text, cls.absent):
                     yield ("matchExpressions", number), problem
 
 
 class Authorization(Model):
     policy: AuthorizationRules
+    action: Literal["Allow", "Deny", "Require"] = "Allow"
+
+
+class MCPAuthorizationRules(AuthorizationRules):
+    absent: ClassVar[Mapping[str, str]] = NOT_IN_MCP
+
+
+class MCPAuthorization(Model):
+    policy: MCPAuthorizationRules
     action: Literal["Allow", "Deny", "Require"] = "Allow"
 
 
@@ -366,6 +395,33 @@ class Traffic(Model):
             yield (), "a policy that does nothing"
 
 
+_TRAFFIC: Final = "the 'traffic' field can only target a Gateway, ListenerSet, GRPCRoute, HTTPRoute, or InferencePool"
+
+
+class MCPPolicy(Model):
+    authorization: MCPAuthorization
+    authentication: Unsupported = None
+    guardrails: Unsupported = None
+
+
+class BackendPolicy(Model):
+    mcp: MCPPolicy | None = None
+    ai: Unsupported = None
+    auth: Unsupported = None
+    ext_auth: Unsupported = None
+    health: Unsupported = None
+    http: Unsupported = None
+    tcp: Unsupported = None
+    tls: Unsupported = None
+    transformation: Unsupported = None
+    tunnel: Unsupported = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        if not any(value is not None for value in raw.values()):
+            yield (), "a policy that does nothing"
+
+
 class PolicySpec(Model):
     exactly_one_of = ("targetRefs", "targetSelectors")
 
@@ -374,7 +430,7 @@ class PolicySpec(Model):
     strategy: Unsupported = None
     traffic: Traffic | None = None
     frontend: Unsupported = None
-    backend: Unsupported = None
+    backend: BackendPolicy | None = None
 
     @classmethod
     def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
@@ -386,14 +442,11 @@ class PolicySpec(Model):
             kinds = {ref.get("kind") for ref in refs if isinstance(ref, dict) and isinstance(ref.get("kind"), str)}
             if len(kinds) > 1:
                 yield ("targetRefs",), "Only one Kind of targetRef can be set on one policy"
+            if raw.get("traffic") is not None and "AgentgatewayBackend" in kinds:
+                yield ("traffic",), _TRAFFIC
 
 
 class AgentgatewayPolicy(KubernetesDocument):
     api_version: Literal["agentgateway.dev/v1alpha1"]
     kind: Literal["AgentgatewayPolicy"]
     spec: PolicySpec
-
-
-KINDS: Final[dict[str, type[KubernetesDocument]]] = {
-    kind.__name__: kind for kind in (HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy)
-}

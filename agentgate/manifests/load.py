@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ..policy import Observer
 from ..proxy.gateway import Gateway, create_gateway
-from .authorization import authorizations
+from .authorization import authorizations, mcp_authorizations
+from .backends import AgentBackends
 from .jwt import attach_tokens, check_resources, public_url_of
 from .keys import KeySources, check_base64
 from .policies import Attached, attach_keys, check_targets
@@ -17,6 +18,7 @@ from .routes import (
     Services,
     build_routes,
     check_locations,
+    check_protocols,
     choose_gateway,
     gateways_of,
     plan_routes,
@@ -55,7 +57,7 @@ def load_gateway(
     # Which Gateways there are is not known while routes cannot be read.
     chosen = gateway if documents.broken("HTTPRoute") else choose_gateway(named, gateway, faults)
     check_targets(documents, named, faults)
-    services = Services(backends, resolve, faults)
+    services = Services(backends, resolve, faults, AgentBackends(documents, faults))
     attached = Attached(faults)
     attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)
     attach_tokens(documents, services, attached)
@@ -65,7 +67,10 @@ def load_gateway(
     url = public_url_of(public_url, attached.all(), faults)
     check_resources(url, route_urls(plan, chosen, attached, url), faults)
     check_locations(plan, chosen, attached, faults)
+    check_protocols(plan, chosen, documents, services, url, faults)
     faults.raise_any()
     assert chosen is not None  # or it would have been a fault
-    routes = build_routes(plan, chosen, services, attached, authorizations(documents))
+    routes = build_routes(
+        plan, chosen, services, attached, authorizations(documents), mcp_authorizations(documents), url
+    )
     return create_gateway(*routes, observe=observe, public_url=url)

@@ -72,6 +72,7 @@ def check_targets(documents: Documents, gateways: frozenset[str], faults: Faults
     """Note the targets that are not there. `gateways`: all that a route names."""
     there = {("Gateway", name) for name in gateways}
     there |= {("HTTPRoute", route.full_name) for route in documents.routes}
+    there |= {("AgentgatewayBackend", backend.full_name) for backend in documents.backends}
     there |= {(kind, f"{namespace}/{name}") for kind, namespace, name in documents.unreadable}
     for policy in documents.policies:
         for number, ref in enumerate(policy.model.spec.target_refs):

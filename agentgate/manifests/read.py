@@ -15,9 +15,13 @@ from pydantic import ValidationError
 
 from ..documents import load_yaml_documents
 from ..errors import ConfigurationError
-from .kinds import KINDS, AgentgatewayPolicy, ConfigMap, HTTPRoute, KubernetesDocument, Secret
+from .backend_kinds import AgentgatewayBackend
+from .kinds import AgentgatewayPolicy, ConfigMap, HTTPRoute, KubernetesDocument, Secret
 from .model import NOT_SUPPORTED, PARTIAL, RULE, Loc, message
 
+KINDS: Final[dict[str, type[KubernetesDocument]]] = {
+    kind.__name__: kind for kind in (HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy, AgentgatewayBackend)
+}
 AFTER_ALL: Final = 1 << 32
 
 M = TypeVar("M", bound=KubernetesDocument)
@@ -77,6 +81,7 @@ class Documents:
     secrets: list[Document[Secret]] = field(default_factory=list)
     config_maps: list[Document[ConfigMap]] = field(default_factory=list)
     policies: list[Document[AgentgatewayPolicy]] = field(default_factory=list)
+    backends: list[Document[AgentgatewayBackend]] = field(default_factory=list)
     unreadable: set[tuple[str, str, str]] = field(default_factory=set)
     """Kind, namespace and name of those that are too broken to be anything else than a fault."""
 
@@ -86,6 +91,7 @@ class Documents:
             "Secret": self.secrets,
             "ConfigMap": self.config_maps,
             "AgentgatewayPolicy": self.policies,
+            "AgentgatewayBackend": self.backends,
         }
 
     def broken(self, kind: str) -> bool:

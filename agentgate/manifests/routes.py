@@ -1,4 +1,5 @@
-"""HTTPRoute documents to Routes: one for each match of each rule, and one backend for each Service port.
+"""HTTPRoute documents to Routes: one for each match of each rule, and one backend for each Service port and
+each AgentgatewayBackend.
 
 Which Gateway is meant is read from the routes themselves, as Gateway documents are not among those that are read.
 """
@@ -12,14 +13,15 @@ from urllib.parse import unquote
 
 from ..errors import ConfigurationError
 from ..proxy.backend import HTTPBackend
-from ..proxy.route import Exact, Prefix, Regex, Route, route_url
+from ..proxy.route import Backend, Exact, Prefix, Regex, Route, route_url
 from ..rules import CELRules
 from .authorization import Rules, rules_for
+from .backends import AgentBackends
 from .guard import guarded
 from .kinds import AgentgatewayPolicy, BackendRef, HTTPRoute, PathMatch, RouteMatch, ServiceRef, ValueMatch
 from .model import NOT_SUPPORTED
 from .policies import Attached, Authentication
-from .read import Document, Faults
+from .read import Document, Documents, Faults
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest
 _ANY: Final = (RouteMatch(),)
@@ -57,20 +59,29 @@ class Services:
     elsewhere: Mapping[str, str]
     resolve: Callable[[str], bool] | None
     faults: Faults
+    agents: AgentBackends
     _backends: dict[str, HTTPBackend | None] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)  # by policies
     _resolves: dict[str, bool] = field(default_factory=dict)
 
     def check(self, route: Document[HTTPRoute], ref: BackendRef, path: str, *, served: bool) -> str:
-        """Note what is wrong with a reference. Returns `namespace/name:port`.
+        """Note what is wrong with a reference. Returns `namespace/name:port`, or `namespace/name` of an
+        AgentgatewayBackend.
 
         Where a Service lives is asked only when the route is `served` here.
         """
-        service = f"{route.namespace}/{ref.name}:{ref.port}"
+        agent = ref.kind == "AgentgatewayBackend"
+        service = f"{route.namespace}/{ref.name}" if agent else f"{route.namespace}/{ref.name}:{ref.port}"
         if ref.namespace not in (None, route.namespace):
             text = f"{NOT_SUPPORTED}: a backend in another namespace, which needs a ReferenceGrant"
             self.faults.add(route.at(f"{path}.namespace", text), route.order)
             return service
+        if agent:
+            if not self.agents.known(service):
+                self.faults.add(route.at(path, f"there is no AgentgatewayBackend {service}"), route.order)
+            return service
+        if ref.port is None:
+            return service  # which was a fault
         if service not in self._backends:
             self._backends[service] = self._make(service, f"{ref.name}.{route.namespace}", ref.port)
         if served and service not in self.elsewhere and not self._known(f"{ref.name}.{route.namespace}"):
@@ -100,9 +111,9 @@ class Services:
             if service not in self._backends and service not in self._named:
                 self.faults.add(f"backend {service}: no HTTPRoute has such a backendRef")
 
-    def backend(self, service: str) -> HTTPBackend:
-        """The backend of a Service, once nothing is wrong."""
-        backend = self._backends[service]
+    def backend(self, service: str) -> Backend:
+        """The backend of a Service or an AgentgatewayBackend, once nothing is wrong."""
+        backend = self._backends[service] if ":" in service else self.agents.get(service)
         assert backend is not None
         return backend
 
@@ -122,7 +133,7 @@ class Services:
 
 
 Plan = tuple[Document[HTTPRoute], RouteMatch, str]
-"""A route document, one match of it, and the Service its rule sends traffic to."""
+"""A route document, one match of it, and the Service or AgentgatewayBackend its rule sends traffic to."""
 
 
 def plan_routes(documents: Sequence[Document[HTTPRoute]], gateway: str | None, services: Services) -> list[Plan]:
@@ -172,23 +183,63 @@ def check_locations(plan: Sequence[Plan], gateway: str | None, attached: Attache
             )
 
 
+def check_protocols(
+    plan: Sequence[Plan], gateway: str | None, documents: Documents, services: Services, url: str | None, faults: Faults
+) -> None:
+    """Note the rules about MCP that are for what speaks none, and the A2A agents that clients could not be told of."""
+    speaking = {
+        ("AgentgatewayBackend", one.full_name) for one in documents.backends if _speaks(one.full_name, services)
+    }
+    for document, match, service in plan:
+        if _speaks(service, services):
+            speaking |= {("Gateway", gateway or ""), ("HTTPRoute", document.full_name)}
+        agent = ":" not in service and services.agents.get(service) and services.agents.speaks(service, "a2a")
+        if agent and (url is None or route_url(url, path_of(match), document.model.spec.hostnames) is None):
+            text = f"clients of {service} have to be told where this route is: it is one path below --public-url"
+            faults.add(document.at("spec", text), document.order)
+    others = {document.full_name for document in documents.routes} - {document.full_name for document, _, _ in plan}
+    for policy in documents.policies:
+        wanted = policy.model.spec.backend
+        for number, ref in enumerate(policy.model.spec.target_refs):
+            name = f"{policy.namespace}/{ref.name}"
+            elsewhere = (ref.kind == "HTTPRoute" and name in others) or (ref.kind == "Gateway" and name != gateway)
+            if wanted and wanted.mcp and not elsewhere and (ref.kind, name) not in speaking:
+                text = f"{ref.kind} {name} has nothing that speaks MCP"
+                faults.add(policy.at(f"spec.targetRefs[{number}]", text), policy.order)
+
+
+def _speaks(service: str, services: Services) -> bool:
+    return ":" not in service and services.agents.speaks(service, "mcp")
+
+
 def build_routes(
-    plan: Sequence[Plan], gateway: str, services: Services, attached: Attached, rules: Rules
+    plan: Sequence[Plan],
+    gateway: str,
+    services: Services,
+    attached: Attached,
+    rules: Rules,
+    mcp_rules: Rules,
+    public_url: str | None,
 ) -> Iterator[Route]:
     """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, the
     rules of both hold."""
-    made: dict[str, list[CELRules]] = {}
+    made: dict[tuple[str, str], list[CELRules]] = {}
     for document, match, service in plan:
-        if document.full_name not in made:
-            made[document.full_name] = rules_for(rules, gateway, document.full_name)
+        name, hosts = document.full_name, document.model.spec.hostnames
+        if (name, service) not in made:
+            passed = ("Gateway", gateway), ("HTTPRoute", name)
+            made[name, service] = rules_for(rules, *passed)
+            if _speaks(service, services):
+                made[name, service] += rules_for(mcp_rules, *passed, ("AgentgatewayBackend", service))
+        url = public_url and route_url(public_url, path_of(match), hosts)
         yield Route(
             path_of(match),
-            hosts=document.model.spec.hostnames,
+            hosts=hosts,
             methods=[match.method] if match.method else [],
             headers=_values(match.headers, str.lower),
             query=_values(match.query_params, str),
-            name=document.full_name,
-            **guarded(services.backend(service), attached.of(gateway, document.full_name), made[document.full_name]),
+            name=name,
+            **guarded(services.backend(service), attached.of(gateway, name), made[name, service], url),
         )
 
 

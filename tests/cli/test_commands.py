@@ -151,7 +151,8 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.Capt
     assert main(["serve", str(path), str(tmp_path / "b.yaml")]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"{path}: document 1: kind: Deployment is not supported by this version:"
-        " HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy",
+        " HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy,"
+        " AgentgatewayBackend",
         f"{tmp_path}/b.yaml: cannot read (FileNotFoundError)",
         "there is no HTTPRoute: nothing would be served",
     ]

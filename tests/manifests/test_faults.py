@@ -73,8 +73,8 @@ ONE = "backendRefs: [{name: web, port: 80}]"
         (("[{name: gw, namespace: infra}]", "[gw]"), [R + "spec.parentRefs[0]: a mapping is expected"]),
         (rule("matches: []"), [R + f"spec.rules[0].backendRefs: a rule without a backend is {NOT}"]),
         (rule("backendRefs: [{name: a, port: 1}, {name: b, prot: 2}]"), [
-            R + "spec.rules[0].backendRefs[1].port: required",
             R + "spec.rules[0].backendRefs[1].prot: unknown field",
+            R + "spec.rules[0].backendRefs[1].port: required",
             R + f"spec.rules[0].backendRefs: several backends are {NOT}",
         ]),
         (rule("backendRefs: [{name: web, port: 80, weight: 2}]"), [
@@ -87,8 +87,8 @@ ONE = "backendRefs: [{name: web, port: 80}]"
             B + f".namespace: {NOT}: a backend in another namespace, which needs a Reference",
         ]),
         (rule("backendRefs: [{name: web, port: 80, kind: AgentgatewayBackend, group: agentgateway.dev}]"), [
-            B + f".group: agentgateway.dev is {NOT}",
-            B + f".kind: AgentgatewayBackend is {NOT}",
+            B + ".port: an AgentgatewayBackend says its port itself",
+            B + ": there is no AgentgatewayBackend apps/web",
         ]),
         (rule(f"{{{ONE}, filters: [], timeouts: {{}}, retry: {{}}, sessionPersistence: {{}}, magic: 1}}"), [
             *(R + f"spec.rules[0].{name}: {NOT}" for name in ("filters", "timeouts", "retry", "sessionPersistence")),
@@ -166,7 +166,7 @@ def test_routes(tmp_path: Path, edit: tuple[str, str], expected: list[str]) -> N
         ]),
         (("kind: Gateway, name: gw", "kind: Service, name: gw"), [P + f"spec.targetRefs[0].kind: Service is {NOT}"]),
         (("group: gateway.networking.k8s.io", "group: agentgateway.dev"), [
-            P + f"spec.targetRefs[0].group: agentgateway.dev is {NOT}",
+            P + "spec.targetRefs[0].group: it is 'gateway.networking.k8s.io' for this kind",
         ]),
         (("name: gw}", "name: gw, sectionName: http}"), [P + f"spec.targetRefs[0].sectionName: {NOT}"]),
         (("name: gw}]", "name: gw}, {group: gateway.networking.k8s.io, kind: Gateway, name: gw}]"), [
@@ -185,7 +185,7 @@ def test_routes(tmp_path: Path, edit: tuple[str, str], expected: list[str]) -> N
             P + "spec: exactly one of targetRefs, targetSelectors must be set",
         ]),
         (("  traffic:", "  frontend: {}\n  backend: {}\n  traffic:"), [
-            P + f"spec.frontend: {NOT}", P + f"spec.backend: {NOT}",
+            P + f"spec.frontend: {NOT}", P + "spec.backend: a policy that does nothing",
         ]),
         (("  traffic:\n    apiKeyAuthentication:\n      secretRef: {name: keys}\n", ""), [
             P + "spec: At least one of traffic, frontend, or backend must be provided.",
@@ -339,11 +339,12 @@ def test_every_fault_of_every_document_is_told_at_once(tmp_path: Path) -> None:
     )
     assert found == [
         "document 6: line 28: a key given twice",
-        R + "spec.rules[0].backendRefs[0].port: required",
         R + "spec.rules[0].backendRefs[0].prot: unknown field",
+        R + "spec.rules[0].backendRefs[0].port: required",
         S + "data.alice: not base64",
+        P + "spec.targetRefs[0]: no HTTPRoute here names Gateway infra/nope",
         P + f"{A}.secretRef: there is no Secret infra/nope",
-        f"document 4: kind: Deployment is {NOT}: HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy",
+        f"document 4: kind: Deployment is {NOT}: HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy, AgentgatewayBackend",
         "document 5: a document is a mapping",
     ]
 
