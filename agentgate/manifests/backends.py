@@ -14,7 +14,7 @@ from ..proxy.llm import LLMBackend
 from ..proxy.mcp import MCPBackend
 from ..proxy.route import Backend
 from ..secret import Secret
-from .backend_kinds import AgentgatewayBackend, LLMProvider
+from .backend_kinds import AgentgatewayBackend, LLMProvider, Server
 from .keys import text_of
 from .read import Document, Documents, Faults
 
@@ -63,6 +63,7 @@ class AgentBackends:
 
     def _make(self, document: Document[AgentgatewayBackend]) -> Backend | None:
         spec = document.model.spec
+        self._check_clear(document)
         scheme = "https" if spec.policies is not None and spec.policies.tls is not None else "http"
         if spec.static is not None:
             return HTTPBackend(f"{scheme}://{spec.static.host}:{spec.static.port}")
@@ -74,6 +75,23 @@ class AgentBackends:
         if spec.ai is not None:
             return self._llm(document, spec.ai.provider, scheme)
         return None  # what it is was a fault
+
+    def _check_clear(self, document: Document[AgentgatewayBackend]) -> None:
+        """Note a port of TLS that would be spoken to in the clear: the first request would give its credential away."""
+        spec = document.model.spec
+        if spec.policies is not None and spec.policies.tls is not None:
+            return
+        servers: list[tuple[str, Server | LLMProvider | None]] = [
+            ("static", spec.static),
+            ("a2a", spec.a2a),
+            ("ai.provider", spec.ai.provider if spec.ai else None),
+        ]
+        targets = spec.mcp.targets if spec.mcp else ()
+        servers += [(f"mcp.targets[{number}].static", target.static) for number, target in enumerate(targets)]
+        for path, server in servers:
+            if server is not None and server.port == 443:
+                text = "443 is a port of https: say so with policies.tls: {}"
+                self.faults.add(document.at(f"spec.{path}.port", text), document.order)
 
     def _llm(self, document: Document[AgentgatewayBackend], provider: LLMProvider, scheme: str) -> Backend | None:
         name: ProviderName = "openai" if provider.openai else "anthropic" if provider.anthropic else "gemini"

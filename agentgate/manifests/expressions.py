@@ -22,7 +22,6 @@ NOT_IN_TRAFFIC: Final[Mapping[str, str]] = {
 NOT_IN_MCP: Final[Mapping[str, str]] = {
     "llm": "is not here: what is spoken is MCP",
     "a2a": "is not here: what is spoken is MCP",
-    "backend": "is not here: the rules of a backend know which one it is",
 }
 
 

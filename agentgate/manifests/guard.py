@@ -35,14 +35,15 @@ def guarded(
     backend: Backend, wanted: Sequence[Authentication], authorize: Sequence[Authorizer] = (), url: str | None = None
 ) -> dict[str, Any]:
     """What a Route is made with: its backend, and the policies that stand before it. The authorizers are innermost, and
-    know everybody who was recognised further out. `url`: where clients reach what the route mounts."""
+    know everybody who was recognised further out. `url`: the route's own."""
     if not wanted:
         return {"backend": backend, "authenticate": [], "authorize": authorize}
     *outer, inner = wanted
     if outer:
         protocol = backend.protocol
         if protocol is not None:  # as the gateway would, which knows nothing of the inner Gate
-            protocol = protocol.at(url, [policy for one in wanted for policy in one.authenticators])
+            mounted = None if url is None else url.partition("/.well-known/")[0]
+            protocol = protocol.at(mounted, [policy for one in wanted for policy in one.authenticators])
         gate = Gate(
             backend.app,
             authenticate=inner.authenticators,

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote
 
+from ..allowed_models import AllowedModels
 from ..errors import ConfigurationError
+from ..policy import Authorizer
 from ..proxy.backend import HTTPBackend
 from ..proxy.route import Backend, Exact, Prefix, Regex, Route, route_url
-from ..rules import CELRules
 from .authorization import Rules, rules_for
 from .backends import AgentBackends
 from .guard import guarded
@@ -223,14 +224,16 @@ def build_routes(
 ) -> Iterator[Route]:
     """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, the
     rules of both hold."""
-    made: dict[tuple[str, str], list[CELRules]] = {}
+    made: dict[tuple[str, str], list[Authorizer]] = {}
     for document, match, service in plan:
         name, hosts = document.full_name, document.model.spec.hostnames
         if (name, service) not in made:
             passed = ("Gateway", gateway), ("HTTPRoute", name)
-            made[name, service] = rules_for(rules, *passed)
+            made[name, service] = [*rules_for(rules, *passed)]
             if _speaks(service, services):
                 made[name, service] += rules_for(mcp_rules, *passed, ("AgentgatewayBackend", service))
+            if ":" not in service and services.agents.speaks(service, "llm"):
+                made[name, service] += [AllowedModels()]  # what a key says of itself holds
         url = public_url and route_url(public_url, path_of(match), hosts)
         yield Route(
             path_of(match),

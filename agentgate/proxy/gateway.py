@@ -169,7 +169,10 @@ class Gateway:
 
 def _told(backend: Backend) -> Mapping[str, str]:
     """What rules may know of a backend."""
-    protocol = "http" if backend.protocol is None else backend.protocol.name
+    speaks = backend.protocol
+    if speaks is None and isinstance(backend.app, Gate):  # a Gate of the backend's own reads what it speaks
+        speaks = backend.app.protocol
+    protocol = "http" if speaks is None else speaks.name
     return MappingProxyType({"name": backend.name, "type": _TYPES.get(protocol, "unknown"), "protocol": protocol})
 
 

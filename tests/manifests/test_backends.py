@@ -17,6 +17,7 @@ from agentgate.request import Request
 from agentgate.testing import drive, http_scope
 
 from .manifest_files import KEY, POLICY, ROUTE, SECRET, load
+from .test_jwt import TOKEN, keys_in, policy
 
 REF = "{group: agentgateway.dev, kind: AgentgatewayBackend, name: tools}"
 AGENT_ROUTE = ROUTE.replace("{name: web, port: 80}", REF)
@@ -93,6 +94,10 @@ NOT = "not supported by this version"
         ([backend("ai: {provider: {openai: {model: x}}}")], f"spec.ai.provider.openai.model: {NOT}"),
         ([backend("ai: {provider: {openai: {}, host: a}}")], "spec.ai.provider: host and port are set together"),
         ([backend("ai: {provider: {openai: {}}}", "policies: {auth: {secretRef: {name: gone}}}")], "Secret apps/gone"),
+        ([backend("static: {host: a, port: 443}")], "spec.static.port: 443 is a port of https: say so"),
+        ([backend("a2a: {host: a, port: 443}")], "spec.a2a.port: 443 is a port of https"),
+        ([backend(MCP.replace("9000", "443"))], "spec.mcp.targets[0].static.port: 443 is a port of https"),
+        ([backend("ai: {provider: {openai: {}, host: a, port: 443}}", AUTH)], "spec.ai.provider.port: 443 is a port"),
         ([backend("static: {host: 'a/b', port: 1}")], "spec.static.host: a lower-case host name"),
         ([backend("a2a: {host: a, port: 1}")], "clients of apps/tools have to be told where this route is"),
         ([], "spec.rules[0].backendRefs[0]: there is no AgentgatewayBackend apps/tools"),
@@ -173,3 +178,43 @@ async def test_a_caller_sees_and_calls_what_the_documents_say(tmp_path: Path, mo
     assert "Unknown tool: drop_table" in (await call(KEY, "tools/call", name="drop_table"))[1]
     assert len(asked) == 2
     assert all("authorization" not in request.headers for request in asked)
+
+
+@pytest.mark.parametrize(("model", "effect"), [("small", "allow"), ("big", "deny")])
+def test_a_key_is_good_for_the_models_that_it_says(tmp_path: Path, model: str, effect: str) -> None:
+    gateway = load(tmp_path, AGENT_ROUTE, backend("ai: {provider: {openai: {}}}"))
+    decision = gateway.explain(Request.model(model, api_key={"allowedModels": ["small"]}))[-1]
+    assert decision.effect == effect
+    assert gateway.explain(Request.model(model, api_key={}))[-1].effect == "allow"
+
+
+STACKS = [
+    pytest.param([POLICY], {"authorization": f"Bearer {KEY}"}, id="a key"),
+    pytest.param(
+        [policy(), keys_in("x-key")], {"authorization": f"Bearer {TOKEN}", "x-key": KEY}, id="a token and a key"
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "headers"), STACKS)
+def test_rules_know_what_the_backend_is(tmp_path: Path, wanted: list[str], headers: dict[str, str]) -> None:
+    rules = about_tools("HTTPRoute", "web", 'backend.type == "mcp" && backend.protocol == "mcp"')
+    gateway = load(tmp_path, AGENT_ROUTE, SECRET, *wanted, backend(MCP), rules)
+    assert gateway.explain(Request.tool("x", headers=headers))[-1].rule == "apps/on-httproute/mcp[0]"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["{value: /a}", "{type: Exact, value: /a/.well-known/agent-card.json}"])
+@pytest.mark.parametrize(("wanted", "headers"), STACKS)
+async def test_a_card_leads_to_the_gateway_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[str], headers: dict[str, str], path: str
+) -> None:
+    card = {"protocolVersion": "0.3.0", "name": "a", "url": "http://agent:1/"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=card))
+    monkeypatch.setattr(made, "A2ABackend", lambda url: A2ABackend(url, transport=transport))
+    route = AGENT_ROUTE.replace("- backendRefs", f"- matches: [{{path: {path}}}]\n      backendRefs")
+    documents = (route, SECRET, *wanted, backend("a2a: {host: agent, port: 1}"))
+    gateway = load(tmp_path, *documents, public_url="https://gate.example")
+    answered = await drive(gateway, http_scope("GET", "/a/.well-known/agent-card.json", headers=headers))
+    assert answered.status == 200
+    assert json.loads(answered.text)["url"] == "https://gate.example/a/"
