@@ -56,8 +56,12 @@ class MCPTargets(Model):
     @classmethod
     def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
         targets = raw.get("targets")
-        if isinstance(targets, list) and len(targets) > 1:
-            yield ("targets",), f"several targets are {NOT_SUPPORTED}"
+        names = (
+            [one.get("name") if isinstance(one, dict) else None for one in targets] if isinstance(targets, list) else []
+        )
+        for number, name in enumerate(names):
+            if isinstance(name, str) and name in names[:number]:
+                yield ("targets", number, "name"), "target names must be unique"
 
 
 class LLMModel(Model):

@@ -68,8 +68,10 @@ class AgentBackends:
         if spec.static is not None:
             return HTTPBackend(f"{scheme}://{spec.static.host}:{spec.static.port}")
         if spec.mcp is not None:
-            server = spec.mcp.targets[0].static
-            return MCPBackend(f"{scheme}://{server.host}:{server.port}{server.path}")
+            urls = {
+                one.name: f"{scheme}://{one.static.host}:{one.static.port}{one.static.path}" for one in spec.mcp.targets
+            }
+            return MCPBackend(urls if len(urls) > 1 else next(iter(urls.values())))
         if spec.a2a is not None:
             return A2ABackend(f"{scheme}://{spec.a2a.host}:{spec.a2a.port}")
         if spec.ai is not None:

@@ -87,7 +87,9 @@ NOT = "not supported by this version"
     ("documents", "expected"),
     [
         ([backend(MCP, "static: {host: a, port: 1}")], "spec: exactly one of static, mcp, ai, a2a, aws"),
-        ([backend(MCP.replace("[{", "[{name: u, static: {host: a, port: 1}}, {"))], f"several targets are {NOT}"),
+        ([backend(MCP.replace("[{", "[{name: t, static: {host: a, port: 1}}, {"))], "targets[1].name: target names"),
+        ([backend(MCP.replace("[{", "[{name: A, static: {host: a, port: 1}}, {"))], "spec.mcp.targets[0].name: "),
+        ([backend(MCP.replace("[{", "[{name: 1a, static: {host: a, port: 1}}, {"))], "spec: target '1a' is not"),
         ([backend(MCP.replace("9000", "9000, protocol: SSE"))], f"static.protocol: SSE is {NOT}"),
         ([backend(MCP, "policies: {auth: {secretRef: {name: llm}}}")], f"for another backend than ai it is {NOT}"),
         ([backend("ai: {provider: {bedrock: {}}}")], f"spec.ai.provider.bedrock: {NOT}"),
@@ -186,6 +188,18 @@ def test_a_key_is_good_for_the_models_that_it_says(tmp_path: Path, model: str, e
     decision = gateway.explain(Request.model(model, api_key={"allowedModels": ["small"]}))[-1]
     assert decision.effect == effect
     assert gateway.explain(Request.model(model, api_key={}))[-1].effect == "allow"
+
+
+@pytest.mark.parametrize(
+    ("tool", "effect"), [("docs_get_page", "allow"), ("docs_drop_table", "deny"), ("tickets_get_page", "deny")]
+)
+def test_rules_know_the_targets_of_a_federation(tmp_path: Path, tool: str, effect: str) -> None:
+    two = "mcp: {targets: [{name: docs, static: {host: a, port: 1}}, {name: tickets, static: {host: b, port: 1}}]}"
+    rules = about_tools("AgentgatewayBackend", "tools", f'mcp.tool.target == "docs" && {GET_ONLY}')
+    gateway = load(tmp_path, AGENT_ROUTE, backend(two), rules)
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}}).encode()
+    request = Request.http("POST", "/mcp", headers={"content-type": "application/json"}, body=body)
+    assert gateway.explain(request)[-1].effect == effect
 
 
 STACKS = [
