@@ -81,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         "explain", help="tell what would become of a request, by which rule and why", allow_abbrev=False
     )
     _documents(explain)
-    explain.add_argument("--method", default="GET", help="(default: %(default)s)")
-    explain.add_argument("--path", default="/", help="path and query (default: %(default)s)")
+    explain.add_argument("--method", help="(default: GET, or POST for a --tool or a --model)")
+    explain.add_argument(
+        "--path", help="path and query (default: /, /mcp for a --tool, /v1/chat/completions for a --model)"
+    )
     explain.add_argument("--host", default="localhost", help="the Host header (default: %(default)s)")
     explain.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="a header; may be repeated"
@@ -91,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--api-key", metavar="JSON", help="a caller with a key of this metadata")
     explain.add_argument("--jwt", metavar="JSON", help="a caller with a token of these claims")
     explain.add_argument("--body", metavar="FILE", help="what the body holds, for rules that read it")
+    explain.add_argument("--tool", metavar="NAME", help="call this tool of an MCP server")
+    explain.add_argument("--arguments", metavar="JSON", help="the arguments of the --tool")
+    explain.add_argument("--model", metavar="NAME", help="ask this model of an LLM provider")
     explain.set_defaults(run=_explain)
 
     keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
@@ -186,6 +191,9 @@ def _explain(arguments: argparse.Namespace) -> int:
         api_key=arguments.api_key,
         jwt=arguments.jwt,
         body=arguments.body,
+        tool=arguments.tool,
+        arguments=arguments.arguments,
+        model=arguments.model,
     )
     return explain(arguments.files, asked, gateway=arguments.gateway, public_url=arguments.public_url)
 

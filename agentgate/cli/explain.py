@@ -5,6 +5,7 @@ secrets, and a terminal has a memory.
 """
 
 import ipaddress
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from ..decision import Decision, Reason, Verdict
 from ..errors import ConfigurationError
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog
-from ..proxy.gateway import Gateway
+from ..proxy.gateway import Gateway, spoken
 from ..request import Request
 from ..strict_json import StrictJSONError, loads
 from . import printable
@@ -21,20 +22,24 @@ from . import printable
 _WIDTH: Final = 100
 _MIN_WHY: Final = 30  # columns for the last column, however long the names are
 _MAX_LINES: Final = 4  # of one sub-expression: where it stands is told, too
+_OF_CALLS: Final = (("content-type", "application/json"), ("accept", "application/json, text/event-stream"))
 _PORT: Final = 50000  # of a client of which only the address is given
 
 
 class Asked(NamedTuple):
     """The request, as it stands on the command line."""
 
-    method: str
-    path: str
+    method: str | None
+    path: str | None
     host: str
     headers: Sequence[str]
     client: str
     api_key: str | None
     jwt: str | None
     body: str | None  # a file
+    tool: str | None
+    arguments: str | None  # of the tool
+    model: str | None
 
 
 def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_url: str | None) -> int:
@@ -50,6 +55,7 @@ def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_u
         allow_weak_keys=True,
         warn=lambda text: None,
     )
+    _check_spoken(found, request, asked)
     *answers, stands = found.explain(request, every=True)
     print(*_head(found, request, stands), "", *_table(answers or [stands], stands), "", _last(stands), sep="\n")
     return 0 if stands.effect == "allow" or stands.reason is Reason.DIRECT_RESPONSE else 1
@@ -63,13 +69,15 @@ def _request(asked: Asked) -> Request:
     headers = [_header(text, faults) for text in asked.headers]
     client = _client(asked.client, faults)
     api_key, jwt = _members("--api-key", asked.api_key, faults), _members("--jwt", asked.jwt, faults)
-    body = _body(asked.body, faults)
+    path, body = _call(asked, faults)
+    if asked.tool is not None or asked.model is not None:
+        headers = [*_OF_CALLS, *headers]
     if faults:
         raise ConfigurationError(faults)
     try:
         return Request.http(
-            asked.method,
-            asked.path,
+            asked.method or ("GET" if asked.tool is None and asked.model is None else "POST"),
+            path,
             host=asked.host,
             headers=headers,
             body=body,
@@ -79,6 +87,31 @@ def _request(asked: Asked) -> Request:
         )
     except UnicodeEncodeError:
         raise ConfigurationError("the path, the host or a header has a character that no request can have") from None
+
+
+def _call(asked: Asked, faults: list[str]) -> tuple[str, bytes]:
+    """Path and body: what a client would send that makes this call, so that it is read as one."""
+    if sum(one is not None for one in (asked.tool, asked.model, asked.body)) > 1:
+        faults.append("--tool, --model and --body: only one of them")
+    if asked.tool is None and asked.arguments is not None:
+        faults.append("--arguments: they are those of a --tool")
+    if asked.tool is not None:
+        arguments = _members("--arguments", asked.arguments, faults)
+        params = {"name": asked.tool, "arguments": arguments or {}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        return asked.path or "/mcp", json.dumps(message).encode()
+    if asked.model is not None:
+        return asked.path or "/v1/chat/completions", json.dumps({"model": asked.model, "messages": []}).encode()
+    return asked.path or "/", _body(asked.body, faults)
+
+
+def _check_spoken(gateway: Gateway, request: Request, asked: Asked) -> None:
+    """Refuse to explain a call that nobody there would take for one."""
+    wanted = "mcp" if asked.tool is not None else "llm" if asked.model is not None else None
+    route = gateway.match(request)
+    if wanted is not None and route is not None and spoken(route.backend) != wanted:
+        option, name = ("--tool", "MCP") if wanted == "mcp" else ("--model", "an LLM API")
+        raise ConfigurationError(f"{option}: the route {route.name} does not speak {name}")
 
 
 def _header(text: str, faults: list[str]) -> tuple[str, str]:

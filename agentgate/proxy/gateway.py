@@ -167,12 +167,17 @@ class Gateway:
         return f"Gateway({', '.join(map(repr, self.routes))})"
 
 
+def spoken(backend: Backend) -> str:
+    """The name of the protocol that a backend speaks: `mcp`, `llm`, `a2a`, or `http`."""
+    protocol = backend.protocol
+    if protocol is None and isinstance(backend.app, Gate):  # a Gate of the backend's own reads what it speaks
+        protocol = backend.app.protocol
+    return "http" if protocol is None else protocol.name
+
+
 def _told(backend: Backend) -> Mapping[str, str]:
     """What rules may know of a backend."""
-    speaks = backend.protocol
-    if speaks is None and isinstance(backend.app, Gate):  # a Gate of the backend's own reads what it speaks
-        speaks = backend.app.protocol
-    protocol = "http" if speaks is None else speaks.name
+    protocol = spoken(backend)
     return MappingProxyType({"name": backend.name, "type": _TYPES.get(protocol, "unknown"), "protocol": protocol})
 
 

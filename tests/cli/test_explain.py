@@ -361,3 +361,86 @@ def test_documents_that_need_a_public_url(tmp_path: Path, capsys: pytest.Capture
     for command in ("check", "explain"):
         assert main([command, file]) == 2
         assert "clients have to be told where this gateway is: say it with --public-url" in capsys.readouterr().err
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def backend(name: str, spec: str) -> str:
+    return f"""\
+apiVersion: agentgateway.dev/v1alpha1
+kind: AgentgatewayBackend
+metadata: {{name: {name}, namespace: apps}}
+spec: {spec}
+"""
+
+
+def rule_for(path: str, name: str) -> str:
+    ref = f"{{group: agentgateway.dev, kind: AgentgatewayBackend, name: {name}}}"
+    return f"{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{ref}]}}"
+
+
+AGENTS = [
+    ROUTE.replace(
+        "{backendRefs: [{name: web, port: 80}]}",
+        ", ".join([rule_for("/mcp", "tools"), rule_for("/v1", "models"), rule_for("/web", "web")]),
+    ),
+    backend("tools", "{mcp: {targets: [{name: docs, static: {host: docs, port: 1}}]}}"),
+    backend("models", "{ai: {provider: {openai: {}}}}"),
+    backend("web", "{static: {host: web, port: 1}}"),
+    policy("tools", "apps HTTPRoute web", "{}").replace(
+        "traffic: {}",
+        "backend: {mcp: {authorization: {policy: {matchExpressions: "
+        """['mcp.tool.name == "count" && mcp.tool.arguments.n < 10']}}}}""",
+    ),
+]
+LIMITED = ["--api-key", '{"allowedModels": ["small"]}']
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "last"),
+    [
+        (["--tool", "count", "--arguments", '{"n": 3}'], 0, "allowed"),
+        (["--tool", "count", "--arguments", '{"n": 30}'], 1, "denied: 403 authorization failed"),
+        (["--tool", "count"], 1, "denied: 403 authorization failed"),
+        (["--tool", "other", "--arguments", '{"n": 3}'], 1, "denied: 403 authorization failed"),
+        (["--model", "small", *LIMITED], 0, "allowed"),
+        (["--model", "big", *LIMITED], 1, "denied: 403 Model is not allowed for this API key (allowedModels)"),
+        (["--model", "small", "--method", "PUT", *LIMITED], 1, "denied: 403 Model is not allowed for this API key"),
+        (["--tool", "count", "--path", "/nowhere"], 1, "denied: 404 route not found"),
+    ],
+)
+def test_a_call_is_explained(
+    options: list[str], code: int, last: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", write(tmp_path, *AGENTS), *options]) == code
+    assert capsys.readouterr().out.splitlines()[-1].startswith(last)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--tool", "a", "--path", "/v1"], "--tool: the route apps/web does not speak MCP"),
+        (["--tool", "a", "--path", "/web"], "--tool: the route apps/web does not speak MCP"),
+        (["--model", "a", "--path", "/mcp"], "--model: the route apps/web does not speak an LLM API"),
+        (["--tool", "a", "--model", "b"], "--tool, --model and --body: only one of them"),
+        (["--tool", "a", "--body", "x"], "--tool, --model and --body: only one of them"),
+        (["--arguments", "{}"], "--arguments: they are those of a --tool"),
+        (["--tool", "a", "--arguments", f'["{HIDDEN}"]'], "--arguments: it is a JSON object"),
+        (["--tool", "a", "--arguments", HIDDEN], "--arguments: "),
+    ],
+)
+def test_calls_that_are_none(
+    options: list[str], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", write(tmp_path, *AGENTS), *options]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(fault)
+    assert len(told.err.splitlines()) == 1
+    assert HIDDEN not in told.err + told.out
+
+
+def test_arguments_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = json.dumps({"n": 3, "password": HIDDEN})
+    assert main(["explain", write(tmp_path, *AGENTS), "--tool", "count", "--arguments", arguments]) == 0
+    assert HIDDEN not in capsys.readouterr().out
