@@ -207,9 +207,9 @@ def _unsendable(fault: NotSendable) -> Decision:
 
 def _views(request: Request, calls: tuple[Call, ...]) -> Iterator[Request]:
     """The request as each of these calls. Only a single one is noted on the request itself: whoever looks at that must
-    not take one of several for all."""
+    not take one of several for all, nor what a Gate further out has read before the body was changed."""
+    called(request, calls[0] if len(calls) == 1 else None)
     if len(calls) == 1:
-        called(request, calls[0])
         yield request
     else:
         yield from [calling(request, call) for call in calls]

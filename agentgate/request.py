@@ -401,7 +401,7 @@ def with_body(request: Request, body: bytes) -> None:
         request._body, request._json = body, _UNREAD
 
 
-def called(request: Request, call: Call) -> None:
+def called(request: Request, call: Call | None) -> None:
     """Note on the view what it asks for. The Gate's alone to call."""
     request._call = call
 

@@ -356,3 +356,24 @@ def test_explain_asks_about_every_call_and_the_first_denial_stands(body: bytes, 
         assert told == asked[skipped:]
         assert stands is answers[0]
         assert stands == gate.explain(request)[-1]
+
+
+async def test_a_call_read_before_the_body_was_changed_is_forgotten() -> None:
+    """An app between Gates may make several calls of one: then the Gates further in must not judge by the first."""
+    app = App()
+    inner = Gate(
+        Gate(app, authorize=[CELRules(deny=['mcp.tool.name == "drop"'])]), authorize=[Always()], protocol=Toy()
+    )
+
+    async def changing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+        async def changed() -> Any:
+            return {"type": "http.request", "body": b'{"tools": ["add", "drop"]}'}
+
+        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+        await inner({**scope, "headers": headers}, changed, send)
+
+    outer = Gate(changing, authorize=[Always()], protocol=Toy())
+    assert (await drive(outer, **post(tools=["add"]))).status == 403
+    assert app.body is None
