@@ -72,6 +72,7 @@ class Gate:
         self.decides = bool(self.authenticate or self.authorize)
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
+        self._restricts = self._posture.restricts
         read = [place for policy in self.authenticate for place in places(policy.location)]
         self._singletons = SINGLETONS.union(place.name.encode() for place in read if isinstance(place, Header))
         self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
@@ -175,7 +176,7 @@ class Gate:
             headers, body = reading.onward(headers, view.body)
             if incoming is not None and body is not None and body != view.body:
                 headers = incoming.replace(headers, body)
-            may = partial(self._may, view) if self._posture.restricts else anything
+            may = partial(self._may, view) if self._restricts else anything
             send = reading.answering(send, may, record)
         onward["headers"] = headers
         return onward, send

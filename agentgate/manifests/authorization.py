@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..rules import CELRules
-from .kinds import Authorization, MCPAuthorization, PolicySpec
 from .policies import Target
+from .policy_kinds import Authorization, MCPAuthorization, PolicySpec
 from .read import Documents
 
 Rules = Mapping[Target, Mapping[str, CELRules]]

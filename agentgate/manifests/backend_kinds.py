@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .kinds import KubernetesDocument, Port, SecretRef
+from .kinds import KubernetesDocument, Port
 from .model import NOT_SUPPORTED, Fault, Model, Name, Unsupported, fault, refuse_values
+from .policy_kinds import SecretRef
 
 _HOST: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 

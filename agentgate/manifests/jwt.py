@@ -17,8 +17,8 @@ from ..auth.remote_jwks import RemoteJWKS
 from ..auth.resource import merged_metadata, public_url
 from ..errors import ConfigurationError
 from ..policy import Authenticator
-from .kinds import AgentgatewayPolicy, JWTAuthentication, Provider, ProviderKeys, RemoteKeys
 from .policies import MODES, Attached, Authentication, location_of
+from .policy_kinds import AgentgatewayPolicy, JWTAuthentication, Provider, ProviderKeys, RemoteKeys
 from .read import Document, Documents, Faults
 from .routes import Services
 

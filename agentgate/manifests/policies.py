@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 from ..policy import Authenticator
 from ..posture import Mode
 from .keys import KeySources, Source
-from .kinds import AgentgatewayPolicy, APIKeyAuthentication, CredentialLocation, Selector
+from .policy_kinds import AgentgatewayPolicy, APIKeyAuthentication, CredentialLocation, Selector
 from .read import Document, Documents, Faults
 
 MODES: Final[Mapping[str, Mode]] = {"Strict": "strict", "Optional": "optional", "Permissive": "permissive"}

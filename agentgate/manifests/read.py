@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from ..documents import load_yaml_documents
 from ..errors import ConfigurationError
 from .backend_kinds import AgentgatewayBackend
-from .kinds import AgentgatewayPolicy, ConfigMap, HTTPRoute, KubernetesDocument, Secret
+from .kinds import ConfigMap, HTTPRoute, KubernetesDocument, Secret
 from .model import NOT_SUPPORTED, PARTIAL, RULE, Loc, message
+from .policy_kinds import AgentgatewayPolicy
 
 KINDS: Final[dict[str, type[KubernetesDocument]]] = {
     kind.__name__: kind for kind in (HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy, AgentgatewayBackend)

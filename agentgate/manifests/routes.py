@@ -19,9 +19,10 @@ from ..proxy.route import Backend, Exact, Prefix, Regex, Route, route_url
 from .authorization import Rules, rules_for
 from .backends import AgentBackends
 from .guard import guarded
-from .kinds import AgentgatewayPolicy, BackendRef, HTTPRoute, PathMatch, RouteMatch, ServiceRef, ValueMatch
+from .kinds import BackendRef, HTTPRoute, PathMatch, RouteMatch, ValueMatch
 from .model import NOT_SUPPORTED
 from .policies import Attached, Authentication
+from .policy_kinds import AgentgatewayPolicy, ServiceRef
 from .read import Document, Documents, Faults
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest

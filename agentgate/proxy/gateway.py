@@ -73,7 +73,7 @@ class Gateway:
                 if route.backend.mounts and route.mount is None:
                     faults.append(f"route {route.name}: its path is no one path that the backend can be mounted at")
                 try:
-                    protocol = protocol.at(url, callers.get(id(route.backend), []))
+                    protocol = protocol.at(url, callers[id(route.backend)])
                 except ConfigurationError as exc:
                     faults += [f"route {route.name}: {fault}" for fault in exc.faults]
                     continue
