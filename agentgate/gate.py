@@ -70,6 +70,7 @@ class Gate:
         self.resource = protected_resource(public_url, self.authenticate)
         self._posture = Posture(self.authenticate, self.authorize, self.mode, self.protocol, reads_body, self.identity)
         self.decides = bool(self.authenticate or self.authorize)
+        self.innermost = not isinstance(app, Gate)  # no Gate behind it will know more
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
         self._restricts = self._posture.restricts
@@ -150,11 +151,15 @@ class Gate:
             receive, answer = _guessing(record, receive if incoming is None else incoming.receive, answer)
             incoming = None
         if onward is not None:
+            told = record.judged() if self.innermost else ()
             try:
                 await self.app(onward, receive if incoming is None else incoming.receive, answer)
                 return
             except AnswerRefused as exc:
                 decision = exc.decision
+            finally:
+                if told:
+                    record.returned(told)
             if record.status is not None:  # begun: it is cut off, as one is whose upstream has gone
                 record.fail(f"{decision.message}: {decision.detail}", decision.reason)
                 return
@@ -316,7 +321,11 @@ def _recording(record: Record, send: Send) -> Send:
     async def recording(message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.body":
-            record.bytes_sent += len(message.get("body", b""))
+            body = message.get("body")
+            if body:
+                if record.first_byte is None:
+                    record.first_byte = record.elapsed
+                record.bytes_sent += len(body)
             await send(message)
             if not message.get("more_body", False):
                 record.finish()

@@ -16,6 +16,7 @@ from .decision import Decision, Effect, Verdict, allow, policy_error
 from .request import Request
 
 if TYPE_CHECKING:
+    from .attempt import Attempt
     from .auth.location import Location
     from .record import Record
 
@@ -71,16 +72,41 @@ class Authorizer(_Policy):
 
 
 class Observer(ABC):
-    """Is told when a request starts and when it is over. Its errors are counted and logged; they decide nothing."""
+    """Is told what becomes of a request. Its errors are logged; they decide nothing.
+
+    `start` and `end` are told of every request, the others of what there is to tell. What `start` returns is handed to
+    all of them.
+    """
+
+    hooks: ClassVar[frozenset[str]] = frozenset()
+    """Those beside `start` and `end` that a class defines; it is told of nothing else."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.hooks = frozenset(hook for hook in _HOOKS if getattr(cls, hook) is not getattr(Observer, hook))
 
     def start(self, request: Request) -> Any:  # noqa: B027  (most need only the end)
-        """The request has come in. What this returns is handed to `end`."""
+        """The request has come in."""
+
+    def judged(self, token: Any, record: "Record") -> None:  # noqa: B027
+        """It is known who asks and what is called. The app comes next, in this very context, unless the request was
+        refused."""
+
+    def forwarding(self, token: Any, record: "Record", attempt: "Attempt") -> None:  # noqa: B027
+        """A backend is about to ask its upstream; the headers of `attempt.request` can still be changed."""
+
+    def forwarded(self, token: Any, record: "Record", attempt: "Attempt") -> None:  # noqa: B027
+        """What the upstream answered has been read to its end, or it will not be."""
+
+    def returned(self, token: Any, record: "Record") -> None:  # noqa: B027
+        """The app has returned, in the context in which `judged` was told. The response may have ended before."""
 
     @abstractmethod
     def end(self, token: Any, record: "Record") -> None:
         """The response is over (its last byte sent, or the client gone): here is everything known about it."""
 
 
+_HOOKS: Final = ("judged", "forwarding", "forwarded", "returned")
 _EFFECTS: Final = get_args(Effect)
 _ALLOW: Final = allow()
 _allowed_by = lru_cache(1024)(lambda policy: allow(policy=policy))  # a plain yes, by each policy: made once

@@ -6,12 +6,16 @@ it when the response is over. It holds no body and no credential.
 
 import logging
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from .attempt import Attempt
 from .decision import Decision, Reason
 from .errors import describe
 from .policy import Observer
 from .request import Principal, Request, Scope
+
+if TYPE_CHECKING:
+    import httpx
 
 SCOPE_KEY: Final = "agentgate"
 
@@ -22,26 +26,33 @@ class Record:
     """What happened to one request.
 
     `trail` holds the decisions in the order they were made, `refusal` the one that ended the request (None when the
-    app answered). `status` is None when no response was started. `duration` is in seconds, and None until the end.
-    `details` are what the protocol knows of call and answer, under the names of agentgateway's access log.
+    app answered). `status` is None when no response was started. `duration` is in seconds, and None until the end;
+    `first_byte` is when the first byte of the body went out, in seconds from the start. `details` are what the protocol
+    knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to upstreams.
+    `trace_id` and `span_id` are in hex, where the request is traced.
     """
 
     __slots__ = (
+        "_judged",
         "_observing",
         "_started",
+        "attempts",
         "bytes_sent",
         "details",
         "duration",
         "edge",
         "endpoint",
         "error",
+        "first_byte",
         "protocol",
         "reason",
         "redacted_parameters",
         "refusal",
         "request",
         "route",
+        "span_id",
         "status",
+        "trace_id",
         "trail",
         "view",
     )
@@ -59,10 +70,15 @@ class Record:
         self.status: int | None = None
         self.error: str | None = None
         self.reason: Reason | None = None
+        self.attempts: list[Attempt] = []
         self.bytes_sent = 0
+        self.first_byte: float | None = None
         self.duration: float | None = None
+        self.trace_id: str | None = None
+        self.span_id: str | None = None
         self.redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
         self._observing: list[tuple[Observer, Any]] = []
+        self._judged = 0  # so many of them have been told
         self._started = time.perf_counter()
 
     @property
@@ -95,16 +111,52 @@ class Record:
             except Exception as exc:
                 _report(observer, exc)
 
+    def judged(self) -> list[tuple[Observer, Any]]:
+        """Tell the observers who have not been told that who asks and what is called is known; those are returned who
+        want to hear when the app has returned."""
+        told = self._observing[self._judged :]
+        self._judged = len(self._observing)
+        self._tell("judged", told)
+        return [pair for pair in told if "returned" in pair[0].hooks]
+
+    def returned(self, told: list[tuple[Observer, Any]]) -> None:
+        """The app has returned to the Gate that has told these."""
+        self._tell("returned", told[::-1])
+
+    def forwarding(self, request: "httpx.Request") -> Attempt:
+        """An upstream is asked; an attempt before this one is over."""
+        self.forwarded()
+        attempt = Attempt(request, len(self.attempts))
+        self.attempts.append(attempt)
+        self._tell("forwarding", self._observing, attempt)
+        return attempt
+
+    def forwarded(self) -> None:
+        """The upstream's answer has been read to its end, or it will not be. Idempotent."""
+        if self.attempts and self.attempts[-1].duration is None:
+            self.attempts[-1].finish()
+            self._tell("forwarded", self._observing[::-1], self.attempts[-1])
+
     def finish(self) -> None:
         """The response is over. Idempotent: the last byte, the app's return and its error may all come here."""
         if self.duration is not None:
             return
         self.duration = self.elapsed
+        self.forwarded()
+        self.judged()
         for observer, token in reversed(self._observing):
             try:
                 observer.end(token, self)
             except Exception as exc:
                 _report(observer, exc)
+
+    def _tell(self, hook: str, told: list[tuple[Observer, Any]], *what: Attempt) -> None:
+        for observer, token in told:
+            if hook in observer.hooks:
+                try:
+                    getattr(observer, hook)(token, self, *what)
+                except Exception as exc:
+                    _report(observer, exc)
 
     def __repr__(self) -> str:
         return f"<Record {self.request!r} status={self.status} decisions={[d.effect for d in self.trail]}>"

@@ -14,6 +14,7 @@ from agentgate import (
     Gate,
     Header,
     Key,
+    Observer,
     Principal,
     Query,
     Request,
@@ -24,6 +25,7 @@ from agentgate import (
     new_key,
     record_of,
 )
+from agentgate.record import Record
 from agentgate.testing import Recorder, drive, http_scope
 
 pytestmark = pytest.mark.anyio
@@ -287,3 +289,60 @@ def test_explain_asks_every_policy_of_the_gates_inside(headers: Any, asked: list
     *found, last = nested.explain(Request.http(headers=headers), every=True)
     assert [f"{decision.effect} {decision.policy}" for decision in found] == asked
     assert (last.effect, last.policy) == ("deny", stands)
+
+
+class Journal(Observer):
+    """Writes down who asked, as it was known when the request had been judged, and when the app was back."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def judged(self, token: Any, record: Record) -> None:
+        self.told.append(f"judged, asked by {record.principal.id if record.principal else 'nobody'}")
+
+    def returned(self, token: Any, record: Record) -> None:
+        self.told.append("returned")
+
+    def end(self, token: Any, record: Record) -> None:
+        self.told.append("ended")
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        (WITH_KEY, ["judged, asked by alice", "ended", "returned"]),
+        ({}, ["judged, asked by nobody", "ended"]),
+    ],
+    ids=["let through", "refused"],
+)
+async def test_observers_further_out_hear_of_a_judgement_when_the_innermost_gate_has_made_it(
+    headers: dict[str, str], told: list[str]
+) -> None:
+    """Directly nested Gates judge together; what is refused was never with the app."""
+    journal = Journal()
+    gate = Gate(Gate(Gate(App(), authorize=[YES]), authenticate=[APIKeyAuth(KEYS)]), observe=[journal])
+    await drive(gate, http_scope(headers=headers))
+    assert journal.told == told
+
+
+async def test_an_app_that_fails_has_returned() -> None:
+    """The context is left whatever the app does."""
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("boom")
+
+    journal = Journal()
+    with pytest.raises(RuntimeError):
+        await drive(Gate(fails, observe=[journal]), http_scope())
+    assert journal.told == ["judged, asked by nobody", "returned", "ended"]
+
+
+async def test_the_first_byte_is_timed() -> None:
+    """It is the body's first, not the head, and it comes before the end."""
+    recorder = Recorder()
+    await drive(Gate(App(), observe=[recorder]), http_scope())
+    assert recorder.last.first_byte is not None
+    assert recorder.last.duration is not None
+    assert 0 < recorder.last.first_byte <= recorder.last.duration
+    await drive(Gate(App(), observe=[recorder], authorize=[NO]), http_scope(method="HEAD"))
+    assert recorder.last.first_byte is None  # an answer to HEAD has no body

@@ -3,9 +3,11 @@
 import logging
 from typing import Any
 
+import httpx
 import pytest
 
 from agentgate import Observer, Principal, Reason, Request, deny, record_of
+from agentgate.attempt import Attempt
 from agentgate.record import SCOPE_KEY, Record
 from agentgate.request import authenticated
 
@@ -60,6 +62,77 @@ def test_a_failing_observer_stops_no_other(fail: str, told: list[str], caplog: p
         "observer Notes failed: RuntimeError"
     ]
     assert "hunter2" not in caplog.text
+
+
+class Listener(Notes):
+    """Wants to hear everything."""
+
+    def judged(self, token: Any, record: Record) -> None:
+        self._hear("judged", token)
+
+    def forwarding(self, token: Any, record: Record, attempt: Attempt) -> None:
+        self._hear(f"forwarding {attempt.number}", token)
+
+    def forwarded(self, token: Any, record: Record, attempt: Attempt) -> None:
+        self._hear(f"forwarded {attempt.number}", token)
+
+    def returned(self, token: Any, record: Record) -> None:
+        self._hear("returned", token)
+
+    def _hear(self, hook: str, token: Any) -> None:
+        self.told.append(f"{token} {hook}")
+        if self.fail == hook:
+            raise RuntimeError("hunter2")
+
+
+def test_who_wants_to_hear_more_is_told_all_of_it_in_order() -> None:
+    """Each attempt is over before the next begins, and before the end at the latest; who came first hears an end last,
+    and who joins later hears nothing twice."""
+    told: list[str] = []
+    record = Record(Request.http())
+    record.observe((Listener("a", told), Notes("b", told)))
+    first = record.judged()
+    record.observe((Listener("c", told),))
+    second = record.judged()
+    for _ in range(2):
+        record.forwarding(httpx.Request("GET", "http://upstream"))
+    record.returned(second)
+    record.finish()
+    record.returned(first)
+    assert told == [
+        *("a starts", "b starts", "a's token judged", "c starts", "c's token judged"),
+        *("a's token forwarding 0", "c's token forwarding 0", "c's token forwarded 0", "a's token forwarded 0"),
+        *("a's token forwarding 1", "c's token forwarding 1", "c's token returned"),
+        *("c's token forwarded 1", "a's token forwarded 1", "c's token ends", "b's token ends", "a's token ends"),
+        "a's token returned",
+    ]
+    assert [attempt.number for attempt in record.attempts] == [0, 1]
+    assert all(attempt.duration is not None for attempt in record.attempts)
+
+
+@pytest.mark.parametrize("fail", ["judged", "forwarding 0", "forwarded 0", "returned"])
+def test_a_failing_listener_stops_nothing(fail: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of what comes after, and its message stays out of the log."""
+    told: list[str] = []
+    record = Record(Request.http())
+    record.observe((Listener("a", told, fail),))
+    heard = record.judged()
+    record.forwarding(httpx.Request("GET", "http://upstream"))
+    record.finish()
+    record.returned(heard)
+    assert told[-1] == "a's token returned"
+    assert len(told) == 6
+    assert "observer Listener failed: RuntimeError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_what_is_refused_is_judged_at_the_end() -> None:
+    """Nobody ends a request that it was not told about."""
+    told: list[str] = []
+    record = Record(Request.http())
+    record.observe((Listener("a", told),))
+    record.finish()
+    assert told == ["a starts", "a's token judged", "a's token ends"]
 
 
 @pytest.mark.parametrize(

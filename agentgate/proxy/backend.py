@@ -6,6 +6,7 @@ from ..errors import ConfigurationError
 from ..protocols.protocol import Protocol
 from ..respond import ASGIApp
 from .forward import Forward
+from .observed import Observed
 from .upstream import PoolTransport
 
 DEFAULT_TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=10)
@@ -35,7 +36,7 @@ class HTTPBackend:
         self.url = base
         self.name = base.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        self.app: ASGIApp = Forward(base, self.transport, httpx.Timeout(timeout), preserve_host=preserve_host)
+        self.app: ASGIApp = Forward(base, Observed(self.transport), httpx.Timeout(timeout), preserve_host=preserve_host)
 
     async def aclose(self) -> None:
         """Close the transport's connections."""

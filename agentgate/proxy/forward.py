@@ -46,7 +46,7 @@ class Refused(Exception):
 
 class Forward:
     """The ASGI app behind a gateway's policies: sends the request to `base` and the response back. What it refuses
-    itself is said by the `protocol`.
+    itself is said by the `protocol`. `transport` is an `Observed` one, or sends by way of those.
 
     `endpoint`: to that very URL, whatever the request's own path. `withheld`: headers that do not go on.
     """
@@ -98,7 +98,6 @@ class Forward:
         record.endpoint = self._endpoint
         try:
             response = await self._transport.handle_async_request(request)
-            record.endpoint = response.extensions.get("peer", record.endpoint)
         except Exception as exc:
             if client.gone:
                 raise ClientGone from None
@@ -110,11 +109,13 @@ class Forward:
                     raise BadResponse("not a final status")
                 headers = response_headers(response.headers.raw)
             except BadResponse as exc:
+                record.attempts[-1].error = str(exc)
                 await self._refuse(_failed(exc), record, scope, send)
                 return
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             await self._relay(response, record, client, send)
         finally:
+            record.forwarded()
             await response.aclose()
 
     async def _relay(self, response: httpx.Response, record: Record, client: "_Client", send: Send) -> None:
@@ -128,6 +129,7 @@ class Forward:
                 if client.gone:
                     raise ClientGone from None
                 _, _, message, reason = _failure(exc)
+                record.attempts[-1].error = type(exc).__name__
                 record.fail(f"{message}: {_detail(exc)}", reason)
                 return
             if chunk is None:

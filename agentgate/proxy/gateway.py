@@ -98,6 +98,7 @@ class Gateway:
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
         self._table = RouteTable([*self.routes, *documents])
         self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
+        self._entry.innermost = False
         # What one route tells its upstream, no client tells it by way of another route, a public one for example.
         everybody = {id(policy): policy for policy in authenticate}
         everybody |= {id(policy): policy for route in self.routes for policy in route.authenticate or ()}
@@ -123,7 +124,13 @@ class Gateway:
         if route.backend.mounts and route.mount:
             record.view = _below(route, record.view)
             scope = {**scope, "root_path": record.view.root_path}
-        await self._apps[route](scope, receive, send)
+        app = self._apps[route]
+        told = () if isinstance(app, Gate) else record.judged()
+        try:
+            await app(scope, receive, send)
+        finally:
+            if told:
+                record.returned(told)
 
     def match(self, request: Request) -> Route | None:
         """The route that a request takes, if the edge lets it in."""

@@ -20,6 +20,7 @@ from ..record import Record
 from ..respond import ASGIApp
 from .backend import DEFAULT_TIMEOUT
 from .forward import Forward, Refused
+from .observed import Observed
 from .provider import OURS, PASSED, Credential, Provider, failed
 from .upstream import PoolTransport
 
@@ -73,7 +74,9 @@ class LLMBackend:
             raise ConfigurationError(faults)
         self.name = self.providers[0].url.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        chosen = _Providers(llm, provider, self.providers, self.transport, frozenset(failover_on), PASSED | passed)
+        chosen = _Providers(
+            llm, provider, self.providers, Observed(self.transport), frozenset(failover_on), PASSED | passed
+        )
         self.app: ASGIApp = Forward(
             self.providers[0].url.copy_with(raw_path=b"/"),
             chosen,

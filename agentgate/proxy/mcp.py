@@ -17,6 +17,7 @@ from ..secret import Secret
 from .backend import upstream_url
 from .federation import MCPTarget
 from .forward import Forward
+from .observed import Observed
 from .upstream import PoolTransport
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class MCPBackend:
             withheld = frozenset({_ORIGIN} if forward_authorization else {_ORIGIN, _AUTHORIZATION})
             seconds = httpx.Timeout(MCP_TIMEOUT if timeout is None else timeout)
             self.app: ASGIApp = Forward(
-                self.url, self.transport, seconds, endpoint=True, withheld=withheld, protocol=self.protocol
+                self.url, Observed(self.transport), seconds, endpoint=True, withheld=withheld, protocol=self.protocol
             )
             self._close = self.transport.aclose
             self._shown = repr(str(self.url))

@@ -9,8 +9,22 @@ import httpx
 import pytest
 import respx
 
-from agentgate import APIKeyAuth, ConfigurationError, Cookie, Edge, Gate, Header, HTTPBackend, Query, Reason, new_key
+from agentgate import (
+    APIKeyAuth,
+    ConfigurationError,
+    Cookie,
+    Edge,
+    Gate,
+    Header,
+    HTTPBackend,
+    Observer,
+    Query,
+    Reason,
+    new_key,
+)
+from agentgate.attempt import Attempt
 from agentgate.auth.location import BEARER, Location
+from agentgate.record import Record
 from agentgate.respond import ASGIApp, Message
 from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
 
@@ -282,6 +296,52 @@ async def test_the_log_is_told_where_the_request_went(url: str, endpoint: str) -
     app, recorder = behind(Upstream(httpx.Response(200, extensions={"peer": "10.0.0.1:80"})), url)
     await drive(app, http_scope())
     assert recorder.last.endpoint == "10.0.0.1:80"
+
+
+class Injector(Observer):
+    """Puts a header into each request to an upstream, and writes down what came of it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str | None, int | None, str | None]] = []
+
+    def forwarding(self, token: Any, record: Record, attempt: Attempt) -> None:
+        attempt.request.headers["traceparent"] = "ours"
+
+    def forwarded(self, token: Any, record: Record, attempt: Attempt) -> None:
+        assert attempt.duration is not None
+        self.told.append((attempt.endpoint, attempt.status, attempt.error))
+
+    def end(self, token: Any, record: Record) -> None:
+        pass
+
+
+ATTEMPTS: dict[str, tuple[httpx.Response | Exception, tuple[str, int | None, str | None]]] = {
+    "an answer": (httpx.Response(404, extensions={"peer": "10.0.0.1:80"}), ("10.0.0.1:80", 404, None)),
+    "none": (httpx.ConnectTimeout("hunter2"), ("upstream:80", None, "ConnectTimeout")),
+    "half of one": (
+        httpx.Response(200, stream=Chunks(error=httpx.ReadError(""))),
+        ("upstream:80", 200, "ReadError"),
+    ),
+    "one with two readings": (httpx.Response(101), ("upstream:80", 101, "not a final status")),
+}
+
+
+@pytest.mark.parametrize(("answer", "told"), ATTEMPTS.values(), ids=ATTEMPTS)
+async def test_observers_hear_of_the_request_to_the_upstream(
+    answer: httpx.Response | Exception, told: tuple[str, int | None, str | None]
+) -> None:
+    """They may change its headers before it is sent, and hear once what came of it."""
+
+    async def fails(request: httpx.Request) -> httpx.Response:
+        assert isinstance(answer, Exception)
+        raise answer
+
+    upstream = Upstream(answer if isinstance(answer, httpx.Response) else fails)
+    injector = Injector()
+    gate = Gate(HTTPBackend("http://upstream", transport=upstream).app, observe=[injector])
+    await drive(gate, http_scope(headers={"traceparent": "theirs"}))
+    assert [value for name, value in upstream.headers if name == b"traceparent"] == [b"ours"]
+    assert injector.told == [told]
 
 
 # Failures.

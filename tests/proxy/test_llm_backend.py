@@ -363,6 +363,7 @@ async def test_another_is_asked(failure: Answer) -> None:
     assert (exchange.status, upstream.hosts) == (200, ["a", "b"])
     assert recorder.last.details["retry.attempt"] == 1
     assert recorder.last.endpoint == "b:80"
+    assert [attempt.endpoint for attempt in recorder.last.attempts] == ["a:80", "b:80"]
     assert upstream.bodies == [BODY.replace(b'"m"', b'"m-a"'), BODY.replace(b'"m"', b'"m-b"')]
     assert upstream.headers["authorization"] == "Bearer sk-b"
     assert await chosen(backend, upstream) == ["b"]
