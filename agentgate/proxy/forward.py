@@ -7,7 +7,7 @@ nothing that the transport does not, and never ends a response that the upstream
 import asyncio
 import errno
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -19,7 +19,9 @@ from ..record import Record, record_of
 from ..request import Request, Scope, below_mount
 from ..respond import Message, Receive, Send, respond
 from .connection import address
+from .exchange import ResponseStream
 from .headers import BadResponse, RawHeaderList, request_headers, response_headers
+from .messages import UpstreamRequest, origin_of, raw_headers
 
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -70,7 +72,8 @@ class Forward:
         self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
-        self._endpoint = address((base.host, base.port or {"http": 80, "https": 443}[base.scheme]))
+        self._origin = origin_of(base)
+        self._endpoint = address((base.host, self._origin[2]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
@@ -107,7 +110,7 @@ class Forward:
             try:
                 if not 200 <= response.status_code <= 599:
                     raise BadResponse("not a final status")
-                headers = response_headers(response.headers.raw)
+                headers = response_headers(raw_headers(response))
             except BadResponse as exc:
                 record.attempts[-1].error = str(exc)
                 await self._refuse(_failed(exc), record, scope, send)
@@ -121,7 +124,9 @@ class Forward:
     async def _relay(self, response: httpx.Response, record: Record, client: "_Client", send: Send) -> None:
         """The body, chunk by chunk. One that breaks off is not ended: servers then close the connection, which is how
         the client learns that something is missing."""
-        chunks = aiter(response.stream)  # type: ignore[arg-type]  # an AsyncByteStream, behind this interface
+        stream: Any = response.stream
+        ours = type(stream) is ResponseStream
+        chunks = aiter(stream)
         while True:
             try:
                 chunk: bytes | None = await anext(chunks, None)
@@ -132,9 +137,9 @@ class Forward:
                 record.attempts[-1].error = type(exc).__name__
                 record.fail(f"{message}: {_detail(exc)}", reason)
                 return
-            if chunk is None:
+            if chunk is None or (ours and stream.at_end):
                 client.leave()  # servers call the end of a response a disconnect, too
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.body", "body": chunk or b"", "more_body": False})
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
@@ -148,13 +153,14 @@ class Forward:
         framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)
-        return httpx.Request(
+        return UpstreamRequest(
             view.method,
-            self._base.copy_with(raw_path=target),
-            headers=headers,
-            stream=httpx.ByteStream(client.body) if client.whole else client,
-            # `target`: httpx's URL would re-encode some characters; transports send these bytes instead.
-            extensions={"target": target, "timeout": self._timeout, "record": record},
+            self._base,
+            self._origin,
+            target,
+            headers,
+            httpx.ByteStream(client.body) if client.whole else client,
+            {"timeout": self._timeout, "record": record},
         )
 
     def _below(self, view: Request) -> bytes:

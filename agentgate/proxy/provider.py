@@ -24,6 +24,7 @@ from ..secret import Secret
 from .backend import upstream_url
 from .connection import address
 from .forward import Refused
+from .messages import UpstreamRequest, origin_of, raw_headers
 
 Credential = Secret | Callable[[Principal | None], Awaitable[Secret]]
 
@@ -101,7 +102,8 @@ class Provider:
         self.credential = credential
         self.weight = weight
         self.aliases = dict(aliases)
-        self.endpoint = address((self.url.host, self.url.port or {"http": 80, "https": 443}[self.url.scheme]))
+        self._origin = origin_of(self.url)
+        self.endpoint = address((self.url.host, self._origin[2]))
         self._prefix = self.url.raw_path.rstrip(b"/")
         self._resting = 0.0  # until when, by the loop's clock
 
@@ -140,7 +142,7 @@ class Provider:
         """The client's request as this provider is to get it."""
         record: Record = request.extensions["record"]
         path, _, query = request.extensions["target"].partition(b"?")
-        headers = [pair for pair in request.headers.raw if pair[0] in passed or pair[0].startswith(_PASSED_PREFIX)]
+        headers = [pair for pair in raw_headers(request) if pair[0] in passed or pair[0].startswith(_PASSED_PREFIX)]
         headers.insert(0, (b"host", self.url.netloc))
         stream = request.stream
         if operation is None:
@@ -159,13 +161,7 @@ class Provider:
             headers.append((name, f"{prefix}{key.reveal()}".encode()))
         query = _without_credentials(query, record.redacted_parameters)
         target = self._prefix + path + (b"?" + query if query else b"")
-        return httpx.Request(
-            request.method,
-            self.url.copy_with(raw_path=target),
-            headers=headers,
-            stream=stream,
-            extensions={**request.extensions, "target": target},
-        )
+        return UpstreamRequest(request.method, self.url, self._origin, target, headers, stream, request.extensions)
 
     def __repr__(self) -> str:
         return f"Provider({str(self.url)!r}, weight={self.weight})"

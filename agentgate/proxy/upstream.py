@@ -25,14 +25,13 @@ from .deadlines import NEVER, Deadlines
 from .dial import dial
 from .exchange import Exchange, ResponseStream, Timeouts
 from .framing import BodyWriter, FramingError, RequestHead
+from .messages import PORTS, UpstreamRequest, UpstreamResponse, origin_of, raw_headers
+from .messages import Origin as OriginKey
 
 DEFAULT_KEEPALIVE: Final = 4.0  # seconds; uvicorn and Node.js close an idle connection after 5, and must not be first
 COALESCE: Final = 64 * 1024  # a body up to this size is copied behind its head, to leave in the same write
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 §9.2.2, TRACE left out
-PORTS: Final = {"http": 80, "https": 443}
 ALPN: Final = (None, "http/1.1")  # what a server may choose; it need not choose at all
-
-OriginKey = tuple[str, bytes, int]
 
 
 class Stats(NamedTuple):
@@ -319,11 +318,11 @@ class PoolTransport(httpx.AsyncBaseTransport):
                 await exchange.wait()
             if exchange.head is not None:
                 status, version, reason, headers = exchange.head
-                return httpx.Response(
+                return UpstreamResponse(
                     status,
-                    headers=headers,
-                    stream=ResponseStream(exchange),
-                    extensions={"http_version": version, "reason_phrase": reason, "peer": connection.peer},
+                    headers,
+                    ResponseStream(exchange),
+                    {"http_version": version, "reason_phrase": reason, "peer": connection.peer},
                 )
             if not (may_retry and exchange.stale):
                 assert exchange.error is not None
@@ -340,18 +339,16 @@ class PoolTransport(httpx.AsyncBaseTransport):
             await asyncio.wait(ending)
 
     def _origin(self, request: httpx.Request) -> Origin:
-        url = request.url
-        scheme = url.scheme
-        port = url.port
-        key = (scheme, url.raw_host, PORTS.get(scheme, 0) if port is None else port)
+        key = request.origin if type(request) is UpstreamRequest else origin_of(request.url)
         pool = self._pool
         if pool is None or pool.loop is not asyncio.get_running_loop():
             pool = self._start()
         origin = pool.origins.get(key)
         if origin is None:
+            scheme, host, _ = key
             if scheme not in PORTS:
                 raise httpx.UnsupportedProtocol("the upstream URL is neither http nor https", request=request)
-            if not url.raw_host:
+            if not host:
                 raise httpx.UnsupportedProtocol("the upstream URL has no host", request=request)
             origin = Origin(pool, key, self._context() if scheme == "https" else None)
             pool.origins[key] = origin
@@ -381,7 +378,7 @@ def _prepare(request: httpx.Request) -> tuple[RequestHead, BodyWriter, tuple[byt
         head = RequestHead(
             request.method.encode("ascii", "replace"),  # a question mark is no token
             request.url.raw_path if target is None else target,
-            request.headers.raw,
+            raw_headers(request),
         )
         body = BodyWriter(head.length)
         stream = request.stream
