@@ -25,11 +25,11 @@ class Mortal(Protocol):
 class Deadlines:
     """Everything alive in one pool, and the timer that is armed only while something of it has a deadline."""
 
-    __slots__ = ("_loop", "_timer", "_wake", "alive")
+    __slots__ = ("_timer", "_wake", "alive", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.alive: set[Mortal] = set()
-        self._loop = loop
+        self.loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._wake = NEVER
 
@@ -44,7 +44,7 @@ class Deadlines:
         if seconds is None:
             mortal.deadline = NEVER
             return
-        mortal.deadline = deadline = self._loop.time() + seconds
+        mortal.deadline = deadline = self.loop.time() + seconds
         if deadline < self._wake:
             self._arm(deadline)
 
@@ -57,13 +57,13 @@ class Deadlines:
 
     def _arm(self, deadline: float) -> None:
         self.stop()
-        self._wake = max(deadline, self._loop.time() + RESOLUTION)
-        self._timer = self._loop.call_at(self._wake, self._sweep)
+        self._wake = max(deadline, self.loop.time() + RESOLUTION)
+        self._timer = self.loop.call_at(self._wake, self._sweep)
 
     def _sweep(self) -> None:
         self._timer = None
         self._wake = NEVER
-        now = self._loop.time()
+        now = self.loop.time()
         for mortal in [mortal for mortal in self.alive if mortal.deadline <= now]:
             mortal.expire()
         earliest = min((mortal.deadline for mortal in self.alive), default=NEVER)

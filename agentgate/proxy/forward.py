@@ -19,9 +19,12 @@ from ..record import Record, record_of
 from ..request import Request, Scope, below_mount
 from ..respond import Message, Receive, Send, respond
 from .connection import address
+from .deadlines import NEVER, Deadlines
 from .exchange import ResponseStream
 from .headers import BadResponse, RawHeaderList, request_headers, response_headers
 from .messages import UpstreamRequest, origin_of, raw_headers
+
+PATIENCE: Final = 0.05  # seconds; most answers are there before a client could have been missed
 
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -72,6 +75,7 @@ class Forward:
         self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
+        self._watch: Deadlines | None = None  # over clients, of the loop that it was last used in
         self._origin = origin_of(base)
         self._endpoint = address((base.host, self._origin[2]))
 
@@ -82,7 +86,10 @@ class Forward:
         if scope["type"] == "websocket":
             await self._refuse(_NO_WEBSOCKET, record, scope, send)
             return
-        client = _Client(receive)
+        loop = asyncio.get_running_loop()
+        if self._watch is None or self._watch.loop is not loop:
+            self._watch = Deadlines(loop)
+        client = _Client(receive, self._watch)
         try:
             await client.begin()
             await self._forward(self._upstream_request(record, scope, client), record, client, scope, send)
@@ -180,16 +187,19 @@ class Forward:
 class _Client(httpx.AsyncByteStream):
     """The client's side of a forwarded request: its body as a stream and, once that is read, a watch on its leaving.
 
-    The watch is one task, for as long as the upstream is waited for: ASGI tells of a disconnect only to who asks, and
-    asking waits. It cancels the forwarding task, as `asyncio.timeout` does.
+    ASGI tells of a disconnect only to who asks, and asking waits: so the watch is a task, which costs as much as half
+    of all the rest. It is started for who still waits after `PATIENCE`. It cancels the forwarding task, as
+    `asyncio.timeout` does.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        task = asyncio.current_task()
+    def __init__(self, receive: Receive, deadlines: Deadlines) -> None:
+        task = asyncio.current_task(deadlines.loop)
         assert task is not None
         self.task = task
         self.gone = False
         self.interrupted = False  # the watch has cancelled the task
+        self.deadline = NEVER
+        self._deadlines = deadlines
         self._receive = receive
         self._first: Message = {}
         self._watch: asyncio.Task[None] | None = None
@@ -198,7 +208,7 @@ class _Client(httpx.AsyncByteStream):
         """Take the first message: most requests are complete with it."""
         self._first = await self._next()
         if self.whole:
-            self._watch = asyncio.create_task(self._wait())
+            self._begin_to_watch()
 
     @property
     def whole(self) -> bool:
@@ -219,7 +229,19 @@ class _Client(httpx.AsyncByteStream):
             if not message.get("more_body", False):
                 break
             message = await self._next()
-        self._watch = asyncio.create_task(self._wait())
+        self._begin_to_watch()
+
+    def _begin_to_watch(self) -> None:
+        self._deadlines.watch(self)
+        self._deadlines.set(self, PATIENCE)
+
+    def expire(self) -> None:
+        """It has waited long enough to be watched."""
+        self.deadline = NEVER
+        self._watch = self._deadlines.loop.create_task(self._wait())
+
+    def shut(self) -> None:
+        """Nobody shuts a client out."""
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -236,6 +258,7 @@ class _Client(httpx.AsyncByteStream):
 
     def leave(self) -> None:
         """Stop watching."""
+        self._deadlines.forget(self)
         if self._watch is not None:
             self._watch.cancel()
 

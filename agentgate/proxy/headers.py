@@ -34,6 +34,9 @@ _NOT_SENT: Final = HOP_BY_HOP | {
 }
 
 
+_LENGTH: Final = b"content-length"
+
+
 class BadResponse(Exception):
     """The upstream's response head cannot be passed on."""
 
@@ -52,16 +55,20 @@ def request_headers(
 def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
     """The upstream's headers for the client. Raises `BadResponse` on what has two readings or splits the head."""
     lowered = [(name.lower(), value) for name, value in headers]
-    if b"".join(name for name, _ in lowered).translate(None, NAME_BYTES + b"_") or any(not name for name, _ in lowered):
+    names = [name for name, _ in lowered]
+    if b"".join(names).translate(None, NAME_BYTES + b"_") or b"" in names:
         raise BadResponse("a header name is not a token")
-    if b"".join(value for _, value in lowered).translate(None, VALUE_BYTES):
+    if b"".join([value for _, value in lowered]).translate(None, VALUE_BYTES):
         raise BadResponse("a header value has a control character")
-    lengths = [value for name, value in lowered if name == b"content-length"]
-    if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
-        raise BadResponse("content-length is not one number")
+    if _LENGTH in names:
+        lengths = [value for name, value in lowered if name == _LENGTH]
+        if len(lengths) > 1 or not lengths[0].isdigit():
+            raise BadResponse("content-length is not one number")
+        if b"transfer-encoding" in names:
+            raise BadResponse("content-length and transfer-encoding")
+    if HOP_BY_HOP.isdisjoint(names):
+        return lowered
     dropped = HOP_BY_HOP | _named_in_connection(lowered)
-    if lengths and any(name == b"transfer-encoding" for name, _ in lowered):
-        raise BadResponse("content-length and transfer-encoding")
     return [pair for pair in lowered if pair[0] not in dropped]
 
 
