@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .record import Record
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+NO_HOOKS: Final[frozenset[str]] = frozenset()
 
 
 class _Policy(ABC):
@@ -78,7 +79,7 @@ class Observer(ABC):
     all of them.
     """
 
-    hooks: ClassVar[frozenset[str]] = frozenset()
+    hooks: ClassVar[frozenset[str]] = NO_HOOKS
     """Those beside `start` and `end` that a class defines; it is told of nothing else."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

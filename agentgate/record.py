@@ -6,12 +6,13 @@ it when the response is over. It holds no body and no credential.
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .attempt import Attempt
 from .decision import Decision, Reason
 from .errors import describe
-from .policy import Observer
+from .policy import NO_HOOKS, Observer
 from .request import Principal, Request, Scope
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Record:
     """
 
     __slots__ = (
+        "_hooks",
         "_judged",
         "_observing",
         "_started",
@@ -79,6 +81,7 @@ class Record:
         self.redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
         self._observing: list[tuple[Observer, Any]] = []
         self._judged = 0  # so many of them have been told
+        self._hooks: frozenset[str] = NO_HOOKS  # what they want to hear
         self._started = time.perf_counter()
 
     @property
@@ -108,18 +111,22 @@ class Record:
         for observer in observers:
             try:
                 self._observing.append((observer, observer.start(self.request)))
+                if observer.hooks:
+                    self._hooks |= observer.hooks
             except Exception as exc:
                 _report(observer, exc)
 
-    def judged(self) -> list[tuple[Observer, Any]]:
+    def judged(self) -> Sequence[tuple[Observer, Any]]:
         """Tell the observers who have not been told that who asks and what is called is known; those are returned who
         want to hear when the app has returned."""
+        if not self._hooks:
+            return ()
         told = self._observing[self._judged :]
         self._judged = len(self._observing)
         self._tell("judged", told)
         return [pair for pair in told if "returned" in pair[0].hooks]
 
-    def returned(self, told: list[tuple[Observer, Any]]) -> None:
+    def returned(self, told: Sequence[tuple[Observer, Any]]) -> None:
         """The app has returned to the Gate that has told these."""
         self._tell("returned", told[::-1])
 
@@ -150,7 +157,9 @@ class Record:
             except Exception as exc:
                 _report(observer, exc)
 
-    def _tell(self, hook: str, told: list[tuple[Observer, Any]], *what: Attempt) -> None:
+    def _tell(self, hook: str, told: Sequence[tuple[Observer, Any]], *what: Attempt) -> None:
+        if hook not in self._hooks:
+            return
         for observer, token in told:
             if hook in observer.hooks:
                 try:
