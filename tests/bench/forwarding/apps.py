@@ -123,3 +123,100 @@ async def _no_lifespan(receive: Any, send: Any) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+# LLM.
+
+
+def llm_gateway() -> Any:
+    """agentgate in front of an LLM API: a key, and a rule about the model."""
+    from agentgate import APIKeyAuth, CELRules, LLMBackend, Route, Secret, create_gateway
+
+    rules = CELRules(allow={"cheap models": 'llm.requestModel.startsWith("gpt-4o")'})
+    backend = LLMBackend(f"{UPSTREAM}/v1", credential=Secret("sk-upstream"))
+    return create_gateway(Route("/v1", backend), authenticate=[APIKeyAuth({"bench": KEY})], authorize=[rules])
+
+
+def fastapi_llm() -> Any:
+    """What people write by hand: FastAPI, a key in a dictionary, `httpx.AsyncClient`."""
+    import httpx
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.responses import JSONResponse
+
+    app = FastAPI()
+    client = httpx.AsyncClient(base_url=UPSTREAM, timeout=None)
+    keys = {KEY: "bench"}
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> JSONResponse:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        body = await request.json()
+        if key not in keys:
+            raise HTTPException(401)
+        if not body["model"].startswith("gpt-4o"):
+            raise HTTPException(403)
+        answer = await client.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer sk-upstream"})
+        return JSONResponse(answer.json(), answer.status_code)
+
+    return app
+
+
+def litellm_proxy() -> Any:
+    """LiteLLM's proxy with a master key and one model."""
+    import tempfile
+
+    import yaml
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
+        yaml.safe_dump(
+            {
+                "model_list": [
+                    {
+                        "model_name": "gpt-4o",
+                        "litellm_params": {
+                            "model": "openai/gpt-4o",
+                            "api_base": f"{UPSTREAM}/v1",
+                            "api_key": "sk-upstream",
+                        },
+                    }
+                ],
+                "general_settings": {"master_key": KEY},
+            },
+            file,
+        )
+    os.environ["CONFIG_FILE_PATH"] = file.name
+    from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]  # not in any extra: it is large
+
+    return app
+
+
+# MCP.
+
+
+def mcp_server() -> Any:
+    """A server with one tool."""
+    from mcp.server import MCPServer
+
+    server = MCPServer("bench")
+
+    @server.tool()
+    def add(a: int, b: int) -> str:
+        return str(a + b)
+
+    return server.streamable_http_app(stateless_http=True, json_response=True)
+
+
+def mcp_gateway() -> Any:
+    """agentgate in front of an MCP server: a key, and a rule about the tool."""
+    from agentgate import APIKeyAuth, CELRules, MCPBackend, Route, create_gateway
+
+    rules = CELRules(allow={"adding": 'mcp.tool.name == "add"'})
+    backend = MCPBackend(f"{UPSTREAM}/mcp")
+    return create_gateway(Route("/mcp", backend), authenticate=[APIKeyAuth({"bench": KEY})], authorize=[rules])
+
+
+def fastmcp_proxy() -> Any:
+    """FastMCP's proxy of a server."""
+    from fastmcp.server import create_proxy
+
+    return create_proxy(f"{UPSTREAM}/mcp").http_app(path="/mcp", stateless_http=True, json_response=True)

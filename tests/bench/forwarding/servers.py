@@ -6,11 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[3]
 CORES = sorted(os.sched_getaffinity(0))
@@ -58,30 +60,31 @@ def free_port() -> int:
 @contextmanager
 def started(command: Sequence[str], port: int, core: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """The server that this command starts, until the block ends."""
-    process = subprocess.Popen(
-        ["taskset", "-c", str(core), *command],
-        env={**os.environ, **(env or {})},
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        _await(process, port)
-        yield Server(process, port)
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would stop the server when it is full
+        process = subprocess.Popen(
+            ["taskset", "-c", str(core), *command],
+            env={**os.environ, **(env or {})},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _await(process, port, said)
+            yield Server(process, port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], port: int) -> None:
+def _await(process: subprocess.Popen[bytes], port: int, said: IO[bytes]) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            assert process.stderr is not None
-            raise RuntimeError(f"{process.args!r} did not start: {process.stderr.read().decode()[-2000:]}")
+            said.seek(0)
+            raise RuntimeError(f"{process.args!r} did not start: {said.read().decode()[-2000:]}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
