@@ -6,7 +6,7 @@ refused (400), and what has one goes on byte for byte. What a legitimate app may
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
@@ -125,8 +125,8 @@ class Edge:
             or ("a header name is empty" if b"" in by_name else None)
             or ("a header value has a control character" if all_values.translate(None, VALUE_BYTES) else None)
             or (_repeated(raw, singletons) if repeated else None)
-            or _framing(request)
-            or _host(request)
+            or _framing(by_name, request)
+            or _host(by_name, request)
             or self._path(request)
             or (self._query(request.query_string) if request.query_string else None)
         )
@@ -210,10 +210,10 @@ def _repeated(raw: RawHeaders, singletons: frozenset[bytes]) -> str | None:
     return next((f"several {name.decode()} headers" for name in sorted(singletons) if names.count(name) > 1), None)
 
 
-def _framing(request: Request) -> str | None:
+def _framing(by_name: Mapping[bytes, bytes], request: Request) -> str | None:
     """Where a body ends must be said once. (That each of these headers occurs once has been seen to.)"""
-    length = request.by_name.get(b"content-length")
-    coding = request.by_name.get(b"transfer-encoding")
+    length = by_name.get(b"content-length")
+    coding = by_name.get(b"transfer-encoding")
     if coding is not None:
         if length is not None:
             return "content-length and transfer-encoding"
@@ -224,8 +224,8 @@ def _framing(request: Request) -> str | None:
     return None
 
 
-def _host(request: Request) -> str | None:
-    host = request.by_name.get(b"host")
+def _host(by_name: Mapping[bytes, bytes], request: Request) -> str | None:
+    host = by_name.get(b"host")
     if host is None:
         return None if request.http_version == "1.0" else "no host header"
     return None if _HOST(host) else "the host header is not a host name with an optional port"
