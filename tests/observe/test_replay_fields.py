@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import (
@@ -263,6 +263,7 @@ values = st.recursive(
     headers=st.dictionaries(names.map(str.lower), names, max_size=4),
     arguments=st.dictionaries(names, values, max_size=3),
 )
+@settings(max_examples=60, deadline=None)
 def test_what_was_written_is_read_back(
     path: str, query: str, claims: Any, headers: dict[str, str], arguments: Any
 ) -> None:

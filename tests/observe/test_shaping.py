@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import (
@@ -426,6 +426,7 @@ claims = st.recursive(
 
 
 @given(claims=st.dictionaries(texts, claims, max_size=6))
+@settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_a_line_is_a_line_whatever_is_claimed(format: Any, claims: Any) -> None:
     """No claim can make a second line or a field of another name, and none changes what the log itself says."""
