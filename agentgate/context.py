@@ -48,7 +48,7 @@ def _header(request: Request, name: str) -> Any:
         value = by_name[key.lower()]
     if len(by_name) == len(request.raw_headers):  # no header is repeated
         return value.decode("latin-1")
-    return HeadersView(request)[name]
+    return HeadersView(request.headers)[name]
 
 
 def _start_time(request: Request) -> cel.Timestamp:
@@ -201,18 +201,19 @@ def _argument(request: Request, name: str) -> Any:
     return _converted(_raw_arguments(request)[name])
 
 
-class _Whole:
+class Whole:
     """A variable or a field that is named as a whole, to be bound to a name: `mcp.tool.with(t, t.name == "add")`."""
 
-    __slots__ = ("_path", "_request")
+    __slots__ = ("_given", "_path", "_readers")
 
-    def __init__(self, path: str, request: Request) -> None:
+    def __init__(self, path: str, given: Any, readers: Mapping[str, Reader]) -> None:
         self._path = path
-        self._request = request
+        self._given = given
+        self._readers = readers
 
     def __getattr__(self, field: str) -> Any:
         try:
-            return READERS[f"{self._path}.{field}"](self._request)
+            return self._readers[f"{self._path}.{field}"](self._given)
         except cel.Missing:
             raise AttributeError from None  # which is how the engine is told of an absent field
 
@@ -226,7 +227,7 @@ def _whole(path: str, first: str = "") -> Reader:
                 return cel.UNKNOWN
         elif request.call is None and path != "request":
             raise cel.Missing(path)
-        return _Whole(path, request)
+        return Whole(path, request, READERS)
 
     return read
 
@@ -291,7 +292,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "request.path": attrgetter("path"),
     "request.pathAndQuery": _target,
     "request.version": _version,
-    "request.headers": HeadersView,
+    "request.headers": lambda request: HeadersView(request.headers),
     "request.headers[]": _header,
     "request.query": attrgetter("query"),
     "request.startTime": _start_time,

@@ -78,6 +78,8 @@ class Gate:
         self._singletons = SINGLETONS.union(place.name.encode() for place in read if isinstance(place, Header))
         self._own_singletons = self._singletons != SINGLETONS  # a Gate further out does not look for those
         self._redacted = frozenset(place.name.lower() for place in read if isinstance(place, Query))
+        headers = frozenset(place.name for place in read if isinstance(place, Header))
+        self._redacted_headers = headers - {"authorization"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -116,6 +118,8 @@ class Gate:
                 record.protocol = self.protocol.name
             if self._redacted:
                 record.redacted_parameters |= self._redacted
+            if self._redacted_headers:
+                record.redacted_headers |= self._redacted_headers
             if joined and not _same(record.view, scope):  # changed since the Gate further out
                 record.view = _seen_now(record.view, scope)
                 record.edge = None
@@ -140,6 +144,7 @@ class Gate:
                 if self.resource is not None:
                     decision = self.resource.challenged(decision)
             if outcome.reading is not None:
+                record.calls = outcome.reading.calls
                 record.details.update(outcome.reading.details)
         except ClientGone:
             record.fail("client disconnected", None)
@@ -332,6 +337,7 @@ def _recording(record: Record, send: Send) -> Send:
             return
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             record.status = message["status"]
+            record.response_headers = message.get("headers", ())
         elif kind == "websocket.accept":
             record.status = 101
         elif kind == "websocket.send":

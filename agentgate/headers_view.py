@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from agentgate import cel
 
-from .request import Request
+from .request import Headers
 
 SENSITIVE: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}
@@ -27,52 +27,54 @@ def _split(values: list[str]) -> list[str]:
 
 
 class HeadersView(Mapping[str, Any]):
-    """The headers of a request, in one of the forms that a rule may ask for."""
+    """Headers in one of the forms that an expression may ask for. `hides` says, by their lower-case names, which of
+    them show `<redacted>` in place of their values."""
 
-    __slots__ = ("_form", "_redacted", "_request")
+    __slots__ = ("_form", "_headers", "_hides")
 
     def __init__(
-        self, request: Request, form: Callable[[list[str]], Any] = _one_or_all, redacted: bool = False
+        self,
+        headers: Headers,
+        form: Callable[[list[str]], Any] = _one_or_all,
+        hides: Callable[[str], bool] | None = None,
     ) -> None:
-        self._request = request
+        self._headers = headers
         self._form = form
-        self._redacted = redacted
+        self._hides = hides
 
     def __getitem__(self, name: str) -> Any:
-        values = self._request.headers.getlist(name)
+        values = self._headers.getlist(name)
         if not values:
             raise KeyError(name)
-        if self._redacted and name.lower() in SENSITIVE:
+        if self._hides is not None and self._hides(name.lower()):
             values = ["<redacted>"] * len(values)
         return self._form(values)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._request.headers)
+        return iter(self._headers)
 
     def __len__(self) -> int:
-        return len(self._request.by_name)
+        return len(self._headers)
 
     def formed(self, form: Callable[[list[str]], Any]) -> "HeadersView":
         """The same headers in another form."""
-        return HeadersView(self._request, form, self._redacted)
+        return HeadersView(self._headers, form, self._hides)
 
     def redacted(self) -> "HeadersView":
         """The same headers without their credentials."""
-        return HeadersView(self._request, self._form, True)
+        return HeadersView(self._headers, self._form, self._hides or SENSITIVE.__contains__)
 
     def cookie(self, name: str) -> str:
         """The value of a cookie. Two cookies of one name are an error: which of them an app reads is its own affair."""
         pairs = [
-            pair.strip(" \t").partition("=")
-            for header in self._request.headers.getlist("cookie")
-            for pair in header.split(";")
+            pair.strip(" \t").partition("=") for header in self._headers.getlist("cookie") for pair in header.split(";")
         ]
         values = [value for found, _, value in pairs if found == name]
         if not values:
             raise cel.Fault("no_such_key", "no such cookie")
         if len(values) > 1:
             raise cel.Fault("repeated", "the cookie was sent several times")
-        return "<redacted>" if self._redacted else values[0]
+        return "<redacted>" if self._hides is not None and self._hides("cookie") else values[0]
 
 
 def _of_headers(method: Callable[..., Any]) -> Callable[..., Any]:

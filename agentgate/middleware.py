@@ -5,6 +5,7 @@ that stands outside of what refused it.
 """
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -99,14 +100,28 @@ class CELMiddleware(Gate):
 
 
 class AccessLogMiddleware(Gate):
-    """`Gate(app, observe=[AccessLog(sink, format=format)], edge=edge)`."""
+    """`Gate(app, observe=[AccessLog(sink, ...)], edge=edge)`, with the options of `AccessLog`."""
 
     def __init__(
         self,
         app: ASGIApp,
-        sink: Sink | logging.Logger | None = None,
+        sink: "Sink | logging.Logger | os.PathLike[str] | None" = None,
         *,
         format: Format = "text",
+        filter: str | None = None,
+        add: Mapping[str, str] = NOTHING,
+        remove: Collection[str] = (),
+        replay: bool = False,
+        replay_arguments: bool = False,
         edge: Edge | None = None,
     ) -> None:
-        super().__init__(app, observe=[AccessLog(sink, format=format)], edge=edge)
+        log = AccessLog(
+            sink,
+            format=format,
+            filter=filter,
+            add=add,
+            remove=remove,
+            replay=replay,
+            replay_arguments=replay_arguments,
+        )
+        super().__init__(app, observe=[log], edge=edge)

@@ -6,14 +6,14 @@ it when the response is over. It holds no body and no credential.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .attempt import Attempt
 from .decision import Decision, Reason
 from .errors import describe
 from .policy import NO_HOOKS, Observer
-from .request import Principal, Request, Scope
+from .request import Call, Principal, Request, Scope
 
 if TYPE_CHECKING:
     import httpx
@@ -28,9 +28,10 @@ class Record:
 
     `trail` holds the decisions in the order they were made, `refusal` the one that ended the request (None when the
     app answered). `status` is None when no response was started. `duration` is in seconds, and None until the end;
-    `first_byte` is when the first byte of the body went out, in seconds from the start. `details` are what the protocol
-    knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to upstreams.
-    `trace_id` and `span_id` are in hex, where the request is traced.
+    `first_byte` is when the first byte of the body went out, in seconds from the start. `calls` are those that the
+    request was read as, None when nobody has read it. `details` are what the protocol knows of call and answer, under
+    the names of agentgateway's access log. `attempts` are the requests to upstreams. `trace_id` and `span_id` are in
+    hex, where the request is traced.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Record:
         "_started",
         "attempts",
         "bytes_sent",
+        "calls",
         "details",
         "duration",
         "edge",
@@ -48,9 +50,11 @@ class Record:
         "first_byte",
         "protocol",
         "reason",
+        "redacted_headers",
         "redacted_parameters",
         "refusal",
         "request",
+        "response_headers",
         "route",
         "span_id",
         "status",
@@ -68,8 +72,10 @@ class Record:
         self.route: str | None = None
         self.endpoint: str | None = None
         self.protocol: str | None = "http"
+        self.calls: tuple[Call, ...] | None = None
         self.details: dict[str, str | int | float] = {}
         self.status: int | None = None
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()  # as the app gave them
         self.error: str | None = None
         self.reason: Reason | None = None
         self.attempts: list[Attempt] = []
@@ -79,6 +85,7 @@ class Record:
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
+        self.redacted_headers: frozenset[str] = frozenset()  # headers that do, besides `authorization`, lower case
         self._observing: list[tuple[Observer, Any]] = []
         self._judged = 0  # so many of them have been told
         self._hooks: frozenset[str] = NO_HOOKS  # what they want to hear

@@ -235,6 +235,49 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
         assert CANARY not in repr(record.principal)
 
 
+CLAIMS = {"a good token", "a token without the scope", "a token without subject"}  # accepted: a replay tells of them
+EVERYTHING = {
+    "all": "request.headers.raw()",
+    "authorization": "request.headers['authorization']",
+    "bound": "request.with(r, r.headers.split())",
+    "cookie": "request.headers.cookie('session')",
+    "own": "request.headers['x-api-key']",
+    "text": "toJson(request.headers)",
+    "pairs": "request.headers.map(name, request.headers[name])",
+    "query": "request.query",
+    "uri": "request.uri + request.pathAndQuery",
+    "asked": "request.uri.query('api_key')",
+    "key": "apiKey",
+    "flat": "flatten(apiKey)",
+    "token": "jwt.rawToken",
+    "answer": "response.headers",
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_no_expression_and_no_replay_gets_at_a_secret(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a log is asked to add, and whatever it records for a replay, is without credentials."""
+    options = dict(REQUESTS[name])
+    body, method, target = options.pop("body", b""), options.pop("method", "GET"), options.pop("target", "/")
+    headers = {} if name == "a header of one's own" else EVERYTHING  # which is no credential that anybody would know
+    for replay in (False, True):
+        lines: list[str] = []
+        logs = [AccessLog(lines.append, format="json", add=headers, replay=replay, replay_arguments=replay)]
+        if not replay:
+            logs.append(AccessLog(lines.append, add=headers))
+        built = gates(lambda line: None, Recorder())
+        for gate in built:
+            gate.observe = tuple(logs)
+            await drive(gate, http_scope(method, target, **options), body=body, catch=True)
+        assert len(lines) == len(logs) * len(built)
+        for line in lines:
+            assert GOOD not in line
+            assert not [part for part in parts_of_token(options) if part in line]
+            if not (replay and name in CLAIMS):
+                assert CANARY not in line.replace("x-canary", "").replace("x_canary", "")
+    assert CANARY not in caplog.text
+
+
 @pytest.mark.parametrize(
     "value",
     [

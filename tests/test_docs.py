@@ -32,11 +32,15 @@ import agentgate
 import agentgate.manifests
 import agentgate.testing
 from agentgate import Edge, Principal, Reason, Record, Request, deny
-from agentgate.observe import access_log
-from agentgate.observe.access_log import fields
+from agentgate.context import READERS
+from agentgate.observe.fields import DETAILS, fields
+from agentgate.observe.redaction import HARMLESS_HEADERS
+from agentgate.observe.replay_fields import replay_fields
+from agentgate.observe.variables import OF_RECORDS
 from agentgate.protocols.llm.apis import Dialect
 from agentgate.protocols.llm.errors import said
 from agentgate.proxy.provider import PASSED
+from agentgate.request import routed
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -363,7 +367,7 @@ _ALIASES: Final = (
     ("Literal['openai', 'azure', 'anthropic', 'gemini', 'vertex']", "ProviderName"),
     ("Optional[ProviderName]", "ProviderName | None"),
     ("datetime.datetime", "datetime"),
-    ("'Sink | Logger | None'", "Sink | Logger | None"),
+    ("'Sink | Logger | PathLike[str] | None'", "Sink | Logger | PathLike[str] | None"),
     ("'tuple[Step, ...]'", "tuple[Step, ...]"),
     ("Mapping[str, str | Secret] | Iterable[str | Secret | Key]", "Keys"),
     ("Mapping[str, str] | Iterable[tuple[str, str]]", "HeadersInit"),
@@ -449,7 +453,24 @@ def test_the_access_log_s_fields_in_their_order() -> None:
     record.view = Request({"type": "http"}, principals=(Principal("alice", "jwt", {"sub": "alice"}),))
     record.route, record.endpoint, record.status, record.duration = "r", "e", 403, 0.001
     record.refuse(deny(rule="rule", detail="detail"))
-    assert [row[0] for row in table("access-log.md", "Field")] == [*fields(record)]
+    record.trace_id, record.span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    record.trail.append(dataclasses.replace(deny(rule="r", detail="d", policy="p"), enforced=False))
+    listed = [name for row in table("access-log.md", "Field") for name in row[0].replace("`", "").split(", ")]
+    assert listed == [*fields(record)]
+
+
+def test_the_access_log_s_variables_and_what_a_replay_holds() -> None:
+    listed = {name for row in table("access-log.md", "Variable") for name in row[0].replace("`", "").split(", ")}
+    assert listed == OF_RECORDS.keys() - READERS.keys() - {"response"}
+    text = (DOCS / "reference" / "access-log.md").read_text("utf-8")
+    shown = re.search(r"all headers but ((?s:.*?))\.\n", text)
+    assert shown is not None
+    assert {*re.findall(r"`([^`]+)`", shown[1])} == HARMLESS_HEADERS
+    record = Record(Request.http("GET", "/?a=1", call=agentgate.Call("mcp", "tools/call", tool="t")))
+    record.route, record.edge, record.duration = "r", object(), 0.001
+    routed(record.view, {"name": "b", "type": "mcp", "protocol": "mcp"})
+    members = {name for row in table("access-log.md", "Replay member") for name in row[0].replace("`", "").split(", ")}
+    assert members == replay_fields(record).keys()
 
 
 def test_every_option_of_the_edge_and_every_reason() -> None:
@@ -472,9 +493,9 @@ def test_what_is_said_of_llm_apis() -> None:
         {name.decode() for name in PASSED} - {"content-length", "transfer-encoding"} | {"x-stainless-*"}
     )
     fields = [name for row in table("access-log.md", "LLM field") for name in row[0].replace("`", "").split(", ")]
-    order = [name for name in access_log.DETAILS if name in fields]
+    order = [name for name in DETAILS if name in fields]
     assert [name for name in fields if name in order[:10]] == order[:10]
-    assert {*fields} - {*access_log.DETAILS} == {"retry.attempt"}
+    assert {*fields} - {*DETAILS} == {"retry.attempt"}
     for (_, body), dialect in zip(table("responses.md", "API"), get_args(Dialect), strict=True):
         shown = said(deny(), dialect).body
         assert shown is not None

@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMESPACE/NAME:PORT=URL",
         help="where a Service lives, such as httpbin/httpbin:8000=http://127.0.0.1:8000; may be repeated",
     )
+    serve.add_argument(
+        "--log-file", metavar="PATH", help="write the access log there, where it may be rotated (default: stdout)"
+    )
+    serve.add_argument(
+        "--log-replay", action="store_true", help="log what a policy needs to decide again, claims among it; with json"
+    )
     _weak_keys(serve)
     _serving(serve, _serve)
 
@@ -160,6 +166,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         gateway=arguments.gateway,
         public_url=arguments.public_url,
         log_format=arguments.log_format,
+        log_file=arguments.log_file,
+        log_replay=arguments.log_replay,
         allow_weak_keys=arguments.allow_weak_keys,
     )
 

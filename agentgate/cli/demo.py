@@ -12,7 +12,6 @@ from typing import Final
 from ..auth.jwt import JWTAuth
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog, Format
-from ..observe.line_writer import LineWriter
 from ..proxy.backend import HTTPBackend
 from ..proxy.gateway import create_gateway
 from ..proxy.route import Route
@@ -54,14 +53,14 @@ def demo(port: int, log_format: Format) -> int:
             allow_weak_keys=True,  # the tutorial's key is published; only this machine can use it here
             warn=lambda text: None,
         )
-    log = LineWriter()
+    log = AccessLog(format=log_format)
     issuer = TokenIssuer(ISSUER, algorithm="EdDSA")
     keys = Keys.new()
     gateway = create_gateway(
         *documents.routes,
         _token_route(issuer, service),
         *agent_routes(keys, tools=f"{_url(tools)}/mcp", model=f"{_url(model)}/v1", agent=agent_url),
-        observe=[AccessLog(log, format=log_format)],
+        observe=[log],
         public_url=f"http://localhost:{port}",
     )
     token = issuer.token({"sub": "demo", "aud": "demo", "exp": int(time.time()) + TOKEN_SECONDS})
@@ -76,7 +75,7 @@ def demo(port: int, log_format: Format) -> int:
     try:
         run(apps, ready=lambda: print(text, end="", file=sys.stderr, flush=True))
     finally:
-        log.flush()
+        log.close()
     return 0
 
 

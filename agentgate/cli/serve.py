@@ -3,11 +3,11 @@
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import ConfigurationError
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog, Format
-from ..observe.line_writer import LineWriter
 from . import complain, warn
 from .listen import CannotListen, addresses, is_loopback, listen, run
 
@@ -21,18 +21,22 @@ def serve(
     gateway: str | None,
     public_url: str | None,
     log_format: Format,
+    log_file: str | None,
+    log_replay: bool,
     allow_weak_keys: bool,
 ) -> int:
     """Run until a signal ends it. Weak keys are let in where only this machine can call."""
     try:
         where = addresses(host)
-        log = LineWriter()
+        if log_replay and log_format != "json":
+            raise ConfigurationError("--log-replay: it needs --log-format json")
+        log = AccessLog(None if log_file is None else Path(log_file), format=log_format, replay=log_replay)
         app = load_gateway(
             files,
             backends=_backends(backends),
             gateway=gateway,
             public_url=public_url,
-            observe=[AccessLog(log, format=log_format)],
+            observe=[log],
             allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
             resolve=_resolves,
             warn=warn,
@@ -44,7 +48,7 @@ def serve(
     try:
         run([(app, sockets)], ready=lambda: print(f"listening on {', '.join(names)}", file=sys.stderr, flush=True))
     finally:
-        log.flush()
+        log.close()
     return 0
 
 

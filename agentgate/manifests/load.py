@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from ..observe.access_log import AccessLog
 from ..policy import Observer
 from ..proxy.gateway import Gateway, create_gateway
 from .authorization import authorizations, mcp_authorizations
 from .backends import AgentBackends
+from .frontend import AccessLogPolicy, shaped
 from .jwt import attach_tokens, check_resources, public_url_of
 from .keys import KeySources, check_base64
 from .policies import Attached, attach_keys, check_targets
-from .read import Faults, read_documents
+from .read import Documents, Faults, read_documents
 from .routes import (
     Services,
     build_routes,
@@ -61,6 +63,7 @@ def load_gateway(
     attached = Attached(faults)
     attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)
     attach_tokens(documents, services, attached)
+    log = _access_log(documents, chosen, observe, faults)
     plan = plan_routes(documents.routes, chosen, services)
     if not documents.broken("HTTPRoute"):
         services.check_unused()
@@ -73,4 +76,25 @@ def load_gateway(
     routes = build_routes(
         plan, chosen, services, attached, authorizations(documents), mcp_authorizations(documents), url
     )
-    return create_gateway(*routes, observe=observe, public_url=url)
+    return create_gateway(*routes, observe=shaped(observe, log), public_url=url)
+
+
+def _access_log(
+    documents: Documents, gateway: str | None, observe: Sequence[Observer], faults: Faults
+) -> AccessLogPolicy | None:
+    """What a policy says of this Gateway's access log. Where there is no log, it would be of no effect."""
+    found: AccessLogPolicy | None = None
+    owner = ""
+    for policy in documents.policies:
+        frontend = policy.model.spec.frontend
+        for number, ref in enumerate(policy.model.spec.target_refs):
+            if frontend is None or frontend.access_log is None or f"{policy.namespace}/{ref.name}" != gateway:
+                continue
+            if found is not None:
+                text = f"Gateway {gateway} has an accessLog already, by {owner}"
+                faults.add(policy.at(f"spec.targetRefs[{number}]", text), policy.order)
+            found, owner = frontend.access_log, policy.place
+            if not any(isinstance(one, AccessLog) for one in observe):
+                text = "this gateway has no access log: give it one in observe"
+                faults.add(policy.at("spec.frontend.accessLog", text), policy.order)
+    return found

@@ -8,12 +8,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from .expressions import NOT_IN_MCP, NOT_IN_TRAFFIC, expression_faults
+from .frontend import MAX_EXPRESSION, Expression, Frontend
 from .kinds import AGENTGATEWAY, GATEWAY_API, INFERENCE, FieldName, KubernetesDocument, Labels, Port, group_faults
 from .model import Fault, Label, Model, Name, Unsupported, fault, refuse_values
-
-MAX_EXPRESSION: Final = 16384  # characters
-
-Expression = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION)]
 
 
 class TargetRef(Model):
@@ -236,7 +233,7 @@ class PolicySpec(Model):
     target_selectors: Unsupported = None
     strategy: Unsupported = None
     traffic: Traffic | None = None
-    frontend: Unsupported = None
+    frontend: Frontend | None = None
     backend: BackendPolicy | None = None
 
     @classmethod
@@ -251,6 +248,8 @@ class PolicySpec(Model):
                 yield ("targetRefs",), "Only one Kind of targetRef can be set on one policy"
             if raw.get("traffic") is not None and "AgentgatewayBackend" in kinds:
                 yield ("traffic",), _TRAFFIC
+            if raw.get("frontend") is not None and kinds - {"Gateway"}:
+                yield ("frontend",), "the 'frontend' field can only target a Gateway"
 
 
 class AgentgatewayPolicy(KubernetesDocument):

@@ -13,7 +13,7 @@ import httpx
 from ..allowed_models import ModelNames
 from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError, describe
-from ..observe.access_log import SENSITIVE_PARAMETERS
+from ..observe.redaction import SENSITIVE_PARAMETERS
 from ..policy import NOTHING
 from ..protocols.llm import ProviderName
 from ..protocols.llm.apis import Operation, below_version, model_fault

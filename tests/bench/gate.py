@@ -17,9 +17,10 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from agentgate import AccessLog, APIKeyAuth, Gate, allow, authorizer, hash_key, new_key
+from agentgate import AccessLog, APIKeyAuth, Gate, Observer, allow, authorizer, hash_key, new_key
 
 KEY = new_key()
+AGENT = {"user_agent.name": 'request.headers["user-agent"]'}
 HEADERS = [
     (b"host", b"www.example.com"),
     (b"user-agent", b"curl/8.5.0"),
@@ -61,6 +62,11 @@ class KeyBackend(AuthenticationBackend):
         return AuthCredentials(["authenticated"]), SimpleUser(name)
 
 
+class _Nothing(Observer):
+    def end(self, token: Any, record: object) -> None:
+        pass
+
+
 @authorizer
 def _yes(request: object) -> Any:
     return allow()
@@ -79,6 +85,11 @@ def contestants() -> dict[str, ASGIApp]:
         "Gate: API key": Gate(bare, authenticate=[APIKeyAuth(keys)]),
         "Gate: one function": Gate(bare, authorize=[_yes]),
         "Gate: access log": Gate(bare, observe=[AccessLog(null)]),
+        "Gate: access log as JSON": Gate(bare, observe=[AccessLog(null, format="json")]),
+        "Gate: access log, a field added": Gate(bare, observe=[AccessLog(null, add=AGENT)]),
+        "Gate: access log, filtered away": Gate(bare, observe=[AccessLog(null, filter="response.code >= 400")]),
+        "Gate: access log as JSON, replay": Gate(bare, observe=[AccessLog(null, format="json", replay=True)]),
+        "Gate: an observer that does nothing": Gate(bare, observe=[_Nothing()]),
         "Starlette AuthenticationMiddleware": AuthenticationMiddleware(bare, backend=KeyBackend()),
         "BaseHTTPMiddleware, no-op": NoOp(bare),
     }

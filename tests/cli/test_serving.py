@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -278,6 +279,40 @@ def test_weak_keys_are_for_this_machine_alone() -> None:
         assert process.error_line().startswith("agentgate: WARNING: ")
         assert process.error_line().startswith("listening on http://0.0.0.0:")
         assert process.end()[0] == 0
+
+
+def test_the_log_may_be_a_file_that_is_rotated(tmp_path: Path) -> None:
+    """No line is lost when it is moved away; with --log-replay, each says what a policy needs to decide again."""
+    path = tmp_path / "access.log"
+    options = ("--log-file", str(path), "--log-format", "json", "--log-replay")
+    with serving(TUTORIAL, *BACKEND, *options) as (process, port, _):
+        get(port)
+        for _ in range(2):  # the line is written soon after the answer
+            wait_for(lambda: path.exists() and path.read_text().endswith("}\n"))
+            path.rename(tmp_path / "access.log.1")
+            get(port)
+        code, log, rest = process.end()
+    assert (code, log, rest) == (0, [], "")
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["replay"]["decision"]["reason"] == "APIKeyAuth"
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--log-replay"], "--log-replay: it needs --log-format json\n"),
+        (["--log-file", "/none/access.log"], "access log: cannot write /none/access.log (FileNotFoundError)\n"),
+    ],
+)
+def test_a_log_that_cannot_be_is_a_fault(options: list[str], fault: str) -> None:
+    assert finished("serve", *TUTORIAL, *BACKEND, "--port", "0", *options) == (2, [], fault)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_name_may_mean_several_addresses() -> None:

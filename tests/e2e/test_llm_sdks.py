@@ -300,6 +300,7 @@ def test_openai_streams_and_the_log_knows_what_they_took(world: World) -> None:
         "gen_ai.usage.reasoning_tokens": 2,
     }
     assert 0 <= float(details["agw.ai.time_to_first_token"]) < PATIENCE
+    assert 0 <= float(details["agw.ai.time_per_output_token"]) < PATIENCE
 
 
 def test_openai_streams_with_usage_for_the_client_that_asks(world: World) -> None:

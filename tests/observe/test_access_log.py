@@ -29,7 +29,7 @@ from agentgate import (
     deny,
     new_key,
 )
-from agentgate.observe.access_log import MAX_VALUE, fields
+from agentgate.observe.fields import MAX_VALUE, fields
 from agentgate.record import Record
 from agentgate.request import authenticated
 from agentgate.testing import drive, http_scope, websocket_scope

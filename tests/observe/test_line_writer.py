@@ -90,7 +90,7 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     """When the reader of standard output is stuck, logging goes on without waiting; what is too much is counted."""
     reading, writing = os.pipe()
     stream = os.fdopen(writing, "w")
-    writer = LineWriter(stream)
+    writer = LineWriter(stream, lambda dropped: f"dropped={dropped}")
     line = "x" * 100
     began = time.perf_counter()
     sent = 0
@@ -108,9 +108,9 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
         stream.close()
         reader.join()
     lines = [text for text in written if text == line + "\n"]
-    said = [text.split(" ", 1) for text in written if text != line + "\n"]
-    assert {words for _, words in said} == {"access log lines were dropped: the reader of this stream is too slow\n"}
-    assert len(lines) + sum(int(number) for number, _ in said) == sent
+    said = [text.partition("=") for text in written if text != line + "\n"]
+    assert {words for words, _, _ in said} == {"dropped"}
+    assert len(lines) + sum(int(number) for _, _, number in said) == sent
     assert len(lines) >= MAX_LINES
 
 
@@ -122,14 +122,18 @@ def test_a_reader_that_has_gone_is_no_error(fault: Exception) -> None:
         def write(self, text: str) -> int:
             raise fault
 
-    writer = LineWriter(Gone())
+    writer = LineWriter(Gone(), lambda dropped: f"dropped={dropped}")
     writer._lines.extend(["a", "b"])
     writer.flush()
     assert writer.dropped == 2
+    writer._lines.append("c")
+    writer.flush()
+    assert writer.dropped == 3  # and not the notice, which nobody has seen either
     heard = io.StringIO()
     writer._stream = heard
+    writer("d")
     writer.flush()
-    assert heard.getvalue() == "2 access log lines were dropped: the reader of this stream is too slow\n"
+    assert heard.getvalue() == "dropped=3\nd\n"
 
 
 def test_lines_still_waiting_at_exit_are_written() -> None:

@@ -468,3 +468,30 @@ async def test_who_may_not_list_is_not_asked() -> None:
     upstream = Upstream([b'{"data": []}'])
     exchange, _ = await ask(upstream, "/v1/models", b"", rules=CELRules(deny=["true"]))
     assert (exchange.status, upstream.asked) == (403, {})
+
+
+@pytest.mark.parametrize(
+    ("chunks", "cut", "told"),
+    [
+        pytest.param([{"usage": OPENAI}], False, True, id="a stream with its usage"),
+        pytest.param([{"usage": None}], False, False, id="one that does not tell it"),
+        pytest.param([{"usage": {"completion_tokens": 0}}], False, False, id="one of no tokens"),
+        pytest.param([{"usage": OPENAI}], True, False, id="one that was cut off"),
+        pytest.param([], False, False, id="one of nothing"),
+    ],
+)
+async def test_time_per_token_is_told_of_whole_streams(chunks: list[Any], cut: bool, told: bool) -> None:
+    """From the first bytes to the last, by the number of tokens: as agentgateway counts it."""
+    recorder = Recorder()
+    upstream = Upstream([event({"model": "m", "choices": [], **chunk}) for chunk in chunks], SSE, cut=cut)
+    gate = Gate(upstream, authorize=[ANY], observe=[recorder], protocol=LLM())
+    await drive(gate, http_scope("POST", CHAT, headers=JSON), body=BODY, disconnect_after=2 if cut else None)
+    details = recorder.last.details
+    assert ("agw.ai.time_to_first_token" in details) is bool(chunks)
+    assert ("agw.ai.time_per_output_token" in details) is told
+    if told:
+        first, each = details["agw.ai.time_to_first_token"], details["agw.ai.time_per_output_token"]
+        assert isinstance(first, float)
+        assert isinstance(each, float)
+        assert recorder.last.duration is not None
+        assert 0 <= 5 * each <= recorder.last.duration - first + 0.002

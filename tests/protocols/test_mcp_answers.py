@@ -278,7 +278,7 @@ async def test_an_answer_that_cannot_be_read_is_not_passed_on(name: str) -> None
 
 
 def fields_of(recorder: Recorder) -> dict[str, Any]:
-    from agentgate.observe.access_log import fields
+    from agentgate.observe.fields import fields
 
     return dict(fields(recorder.last))
 

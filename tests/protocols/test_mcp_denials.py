@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentgate import MCP, APIKeyAuth, CELRules, Decision, Gate, Reason, Request, authorizer, deny, new_key
-from agentgate.observe.access_log import fields
+from agentgate.observe.fields import fields
 from agentgate.testing import Recorder
 
 from .mcp_messages import LEGACY, MODERN, Server, error_of, gated, message, modern, send

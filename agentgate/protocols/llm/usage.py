@@ -25,6 +25,7 @@ _AUDIO_IN: Final = "gen_ai.usage.input_audio_tokens"
 _AUDIO_OUT: Final = "gen_ai.usage.output_audio_tokens"
 _MODEL: Final = "gen_ai.response.model"
 FIRST_TOKEN: Final = "agw.ai.time_to_first_token"
+PER_TOKEN: Final = "agw.ai.time_per_output_token"
 
 _MARKS: Final[Mapping[Dialect, bytes]] = {
     "openai": b'"usage"',
@@ -64,7 +65,7 @@ class StreamWatch(Watch):
     def __init__(self, record: Record, dialect: Dialect) -> None:
         super().__init__(record, dialect)
         self._held = b""  # a line that is not complete
-        self._began = False
+        self._began: float | None = None  # when the first bytes came, in seconds from the request's start
         self._looked = False  # at the first event, which names the model
 
     def feed(self, chunk: bytes) -> None:
@@ -73,15 +74,20 @@ class StreamWatch(Watch):
         self._held = data[end:]
         if len(self._held) > MAX_LINE:
             self._held = b""
-        if not self._began:
-            self._began = True
-            self._details[FIRST_TOKEN] = round(self._record.elapsed, 3)
+        if self._began is None:
+            self._began = self._record.elapsed
+            self._details[FIRST_TOKEN] = round(self._began, 3)
         if self._looked and self._mark not in data:
             return
         for line in data[:end].splitlines():
             if line.startswith(b"data:") and (self._mark in line or not self._looked):
                 self._looked = True
                 self._note(_parsed(line[5:]))
+
+    def finish(self) -> None:
+        tokens = self._details.get(_OUTPUT)
+        if self._began is not None and isinstance(tokens, int) and tokens:
+            self._details[PER_TOKEN] = round((self._record.elapsed - self._began) / tokens, 6)
 
 
 class DocumentWatch(Watch):

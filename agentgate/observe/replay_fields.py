@@ -1,0 +1,235 @@
+"""What a policy needs to decide a logged request again: written by `AccessLog(replay=True)`, read by `request_of`.
+
+No credential is in it. What was not recorded is told under `unknown`, by the names of rules, so that whoever decides
+again can say that the log does not tell, and need not guess. Nothing is cut: what is too large is unknown.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
+
+from ..decision import Decision
+from ..posture import OPEN
+from ..record import Record
+from ..request import API_KEY, JWT, Call, Principal, Request, called, forwarded_for, routed
+from .fields import MAX_VALUE
+from .redaction import HARMLESS_HEADERS, REDACTED, hides_header, query_of
+
+VERSION: Final = 1
+MAX_PART: Final = 4096  # characters of one value as JSON: a path, a claim, the arguments of a call
+MAX_REPLAY: Final = 16384  # of all of them; a token may be 8 KiB, and a line must stay one that tools read
+
+_TOLD: Final = ("provider", "streaming", "params", "contextId", "tenant")  # of a call; what else it has may be anything
+_NAMED: Final = ("tool", "prompt", "resource", "model", "task", "target")
+_OF_QUERY: Final = ("request.query", "request.uri", "request.pathAndQuery")
+_VARIABLES: Final = {API_KEY: "apiKey", JWT: "jwt"}
+
+
+def replay_fields(record: Record, *, arguments: bool = False) -> dict[str, Any]:
+    """The object of one request: docs/reference/access-log.md has its members. `arguments`: those of tools, and the
+    metadata of A2A messages, which may hold anything."""
+    recording = _Recording(record)
+    recording.request()
+    recording.callers()
+    recording.calls(arguments)
+    return recording.found()
+
+
+class _Recording:
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._left = MAX_REPLAY
+        self._unknown: dict[str, None] = {"request.body": None}
+        self._found: dict[str, Any] = {"version": VERSION}
+
+    def found(self) -> dict[str, Any]:
+        return {**self._found, "decision": _decision(self._record), "unknown": [*self._unknown]}
+
+    def _fits(self, value: Any) -> bool:
+        """Whether there is room for a value, and JSON can have it."""
+        if value.__class__ is str:
+            size = len(value)
+        else:
+            try:
+                size = len(json.dumps(value, allow_nan=False))
+            except (TypeError, ValueError, RecursionError):
+                return False
+        if size > min(MAX_PART, self._left):
+            return False
+        self._left -= size
+        return True
+
+    def _put(self, name: str, value: Any, *variables: str) -> None:
+        """Note a value, or that these variables are unknown."""
+        if self._fits(value):
+            self._found[name] = value
+        else:
+            self._unknown.update(dict.fromkeys(variables))
+
+    def request(self) -> None:
+        """What the client sent, and where it came from."""
+        record = self._record
+        request, view = record.request, record.view
+        self._found |= {"type": request.type, "time": request.now}
+        self._put("method", request.method, "request.method")
+        self._put("scheme", request.scheme, "request.scheme", "request.uri")
+        self._put("httpVersion", request.http_version, "request.version")
+        self._put("host", request.authority, "request.host", "request.uri")
+        path = request.raw_path.decode("latin-1")
+        self._put("path", path, "request.path", "request.uri", "request.pathAndQuery")
+        self._put("rootPath", request.root_path)
+        if request.query_string:
+            query, sent = query_of(record, request.query_string), request.query_string.decode("latin-1")
+            self._put("query", query, *_OF_QUERY)
+            if query != sent:
+                self._unknown.update(dict.fromkeys(_OF_QUERY))
+        self._headers()
+        if request.peer is not None:
+            self._put("peer", list(request.peer), "source.rawAddress", "source.rawPort")
+        if view.source is not None:
+            self._put("source", list(view.source), "source.address", "source.port")
+        if record.route is not None:
+            self._put("route", record.route)
+        if view.backend is not None:
+            self._put("backend", dict(view.backend), "backend")
+
+    def _headers(self) -> None:
+        """All names, and the values of those that cannot hold a credential: null is a value that is not recorded."""
+        request = self._record.request
+        shown = {name: name in HARMLESS_HEADERS and not hides_header(self._record, name) for name in request.headers}
+        values = {name: request.headers.getlist(name) if shows else None for name, shows in shown.items()}
+        self._put("headers", values, "request.headers")
+
+    def callers(self) -> None:
+        """Everybody who was authenticated, with what rules may read of them."""
+        callers = []
+        for principal in self._record.view.principals:
+            variable = _VARIABLES.get(principal.source, principal.source)
+            attributes: dict[str, Any] = {}
+            for name, value in principal.attributes.items():
+                plain = _plain(value)
+                if isinstance(name, str) and self._fits({name: plain}):
+                    attributes[name] = plain
+                else:
+                    self._unknown[f"{variable}.{name}"[:MAX_PART]] = None
+            callers.append({"id": principal.id[:MAX_VALUE], "source": principal.source, "attributes": attributes})
+        self._found["callers"] = callers
+
+    def calls(self, arguments: bool) -> None:
+        """What the request was read as; null when nobody has read it, or it is too much."""
+        record = self._record
+        calls = record.calls
+        told = None if calls is None else [self._call(call, arguments) for call in calls]
+        if told is None and record.protocol == "http":
+            self._found["calls"] = None
+        elif told is None or not self._fits(told):
+            self._found["calls"] = None
+            self._unknown.update(dict.fromkeys(("mcp", "llm", "a2a")))
+        else:
+            self._found["calls"] = told
+
+    def _call(self, call: Call, arguments: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {"protocol": call.protocol, "method": call.method, "provisional": call.provisional}
+        found |= {name: value for name in _NAMED if (value := getattr(call, name)) is not None}
+        attributes = {name: _plain(call.attributes[name]) for name in _TOLD if name in call.attributes}
+        unknown = [f"{call.protocol}.{name}" for name in call.attributes if name not in _TOLD and name != "metadata"]
+        if call.protocol == "mcp" and call.tool is not None:
+            if arguments and self._fits(plain := _plain(call.arguments)):
+                found["arguments"] = plain
+            else:
+                unknown.append("mcp.tool.arguments")
+        if "metadata" in call.attributes:
+            if arguments and self._fits(plain := _plain(call.attributes["metadata"])):
+                attributes["metadata"] = plain
+            else:
+                unknown.append("a2a.metadata")
+        self._unknown.update(dict.fromkeys(unknown))
+        return {**found, "attributes": attributes}
+
+
+def _decision(record: Record) -> dict[str, Any]:
+    """The one that stood: what refused the request, or the last allow."""
+    stood = record.refusal
+    if stood is None:
+        authorized = [one for one in record.trail if one.enforced and one.principal is None]
+        stood = authorized[-1] if authorized else OPEN
+    for one in record.trail:  # before a protocol said it in its own words
+        if record.refusal is not None and one.enforced and _same(one, stood):
+            stood = one
+    found = {"effect": "allow" if stood.effect == "allow" else "deny", "status": stood.status}
+    named = {"policy": stood.policy, "rule": stood.rule, "code": stood.code, "reason": stood.reason}
+    return {**found, **{name: value for name, value in named.items() if value}}
+
+
+def _same(one: Decision, other: Decision) -> bool:
+    return (one.effect, one.policy, one.rule, one.code) == (other.effect, other.policy, other.rule, other.code)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings as dicts, all the way down; the rest as it is, for JSON to take or leave."""
+    if isinstance(value, Mapping):
+        return {key: _plain(element) for key, element in value.items()}
+    return [_plain(element) for element in value] if isinstance(value, list | tuple) else value
+
+
+def request_of(replay: Mapping[str, Any]) -> Request:
+    """The Request that a `replay` object tells of, for `Gate.explain` or a policy's `check`. Where something is
+    `unknown` there is nothing, or `<redacted>` for the value of a header. Raises ValueError for what is no such object,
+    or one of another version."""
+    if replay.get("version") != VERSION:
+        raise ValueError(f"a replay object of version {replay.get('version')!r}: only {VERSION} is known")
+    try:
+        return _request_of(replay)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("a replay object that lacks what it must have") from None
+
+
+def _request_of(replay: Mapping[str, Any]) -> Request:
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, values in replay.get("headers", {}).items()
+        for value in (values if values is not None else [REDACTED])
+    ]
+    if "host" in replay and not any(name == b"host" for name, _ in headers):
+        headers.append((b"host", replay["host"].encode("latin-1")))
+    path, query = replay.get("path", "/"), replay.get("query", "")
+    peer, source = replay.get("peer"), replay.get("source")
+    principals = tuple(Principal(one["id"], one["source"], one["attributes"]) for one in replay["callers"])
+    scope = {
+        "type": replay["type"],
+        "method": replay.get("method", "GET"),
+        "scheme": replay.get("scheme", "http"),
+        "http_version": replay.get("httpVersion", "1.1"),
+        "path": unquote_to_bytes(path).decode("utf-8", "replace"),
+        "raw_path": path.encode("latin-1"),
+        "root_path": replay.get("rootPath", ""),
+        "query_string": query.replace(REDACTED, quote(REDACTED)).encode("latin-1"),
+        "headers": headers,
+        "client": None if peer is None else tuple(peer),
+    }
+    request = Request(scope, now=replay["time"], principals=principals)
+    if source is not None:
+        forwarded_for(request, (source[0], source[1]))
+    if "backend" in replay:
+        routed(request, replay["backend"])
+    calls = replay["calls"]
+    if calls is not None and len(calls) == 1:  # of several, none stands for all: `calls_of` has them
+        called(request, _call_of(calls[0]))
+    return request
+
+
+def calls_of(replay: Mapping[str, Any]) -> list[Call]:
+    """The calls that the request was read as; none where nobody has read it."""
+    return [_call_of(call) for call in replay["calls"] or ()]
+
+
+def _call_of(call: Mapping[str, Any]) -> Call:
+    return Call(
+        call["protocol"],
+        call["method"],
+        **{name: call[name] for name in _NAMED if name in call},
+        arguments=call.get("arguments", {}),
+        provisional=call["provisional"],
+        attributes=call["attributes"],
+    )
