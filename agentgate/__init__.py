@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from .edge import Edge
     from .errors import AgentgateError, ConfigurationError, UnknownScopeError
     from .gate import Gate
-    from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware
+    from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware, MetricsMiddleware
+    from .names import Names
     from .observe.access_log import AccessLog
+    from .observe.metrics import Metrics
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
@@ -49,6 +51,7 @@ __all__ = [
     "JWTMiddleware",
     "CELMiddleware",
     "AccessLogMiddleware",
+    "MetricsMiddleware",
     # who is asking
     "APIKeyAuth",
     "StaticKeys",
@@ -91,6 +94,8 @@ __all__ = [
     "Verdict",
     # what happened
     "AccessLog",
+    "Metrics",
+    "Names",
     "Record",
     "record_of",
     # a gateway
@@ -131,8 +136,10 @@ _MODULES = {
     "edge": "Edge",
     "errors": "AgentgateError ConfigurationError UnknownScopeError",
     "gate": "Gate",
-    "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware",
+    "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware MetricsMiddleware",
+    "names": "Names",
     "observe.access_log": "AccessLog",
+    "observe.metrics": "Metrics",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",

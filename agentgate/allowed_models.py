@@ -1,11 +1,12 @@
 """Names of models: patterns for them, and AllowedModels, by which a key says which models it is good for."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from .decision import Decision, allow, deny
 from .errors import ConfigurationError
+from .names import Names
 from .policy import Authorizer
 from .request import Request
 
@@ -76,5 +77,14 @@ class AllowedModels(Authorizer):
         permitted = call.provisional if call.model is None else call.model in names
         return _ALLOWED if permitted else _NOT_ALLOWED
 
+    def names(self) -> Names:
+        return Names(policies=frozenset({self.name}), rules=frozenset({_METADATA}))
+
     def __repr__(self) -> str:
         return "AllowedModels()"
+
+
+def lists_model(key: Mapping[str, Any] | None, model: str) -> bool:
+    """Whether the metadata of a key allows this model by its very name, rather than by a pattern."""
+    patterns = None if key is None else key.get(_METADATA)
+    return isinstance(patterns, list | tuple) and model in patterns

@@ -17,11 +17,12 @@ from .body import ClientGone, Incoming
 from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
+from .names import Names
 from .policy import Authenticator, Authorizer, Observer
 from .posture import OPEN, Mode, Outcome, Posture
 from .protocols import ProtocolName, protocol_of
 from .protocols.protocol import AnswerRefused, Protocol, anything
-from .record import SCOPE_KEY, Record, record_of
+from .record import SCOPE_KEY, Record, record_of, report
 from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
@@ -80,6 +81,17 @@ class Gate:
         self._redacted = frozenset(place.name.lower() for place in read if isinstance(place, Query))
         headers = frozenset(place.name for place in read if isinstance(place, Header))
         self._redacted_headers = headers - {"authorization"}
+        self.names = Names()
+        self._learning = tuple(one for one in self.observe if type(one).attached is not Observer.attached)
+        self._met: tuple[Observer, ...] = ()  # the last ones further out who were told of the names here
+        self._told: list[Observer] = []  # all of those
+        self.attach(Names.union(policy.names() for policy in (*self.authenticate, *self.authorize)))
+
+    def attach(self, names: Names) -> None:
+        """Tell the observers that this can be told apart as well in what comes through here."""
+        self.names = Names.union((self.names, names))
+        for observer in self._learning:
+            observer.attached(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -112,8 +124,11 @@ class Gate:
         answer = send
         incoming = Incoming(receive, self.edge.max_body_bytes) if self._buffers else None
         try:
+            if record.learning is not self._met:
+                self._meet(record.learning)
             if self.observe:
                 record.observe(self.observe)
+                record.learning += self._learning
             if self.protocol is not None:
                 record.protocol = self.protocol.name
             if self._redacted:
@@ -171,6 +186,17 @@ class Gate:
         record.refuse(decision)
         await respond(decision, scope, send)
 
+    def _meet(self, observers: tuple[Observer, ...]) -> None:
+        """Tell observers further out, once, of the names here: when they were built, nobody knew of this Gate."""
+        self._met = observers
+        for observer in observers:
+            if not any(observer is known for known in self._told):
+                self._told.append(observer)
+                try:
+                    observer.attached(self.names)
+                except Exception as exc:
+                    report(observer, exc)
+
     def _onward(
         self, record: Record, scope: Scope, outcome: Outcome, incoming: Incoming | None, send: Send
     ) -> tuple[Scope, Send]:
@@ -189,6 +215,7 @@ class Gate:
             may = partial(self._may, view) if self._restricts else anything
             send = reading.answering(send, may, record)
         onward["headers"] = headers
+        record.app_scope = onward
         return onward, send
 
     def cleaned(self, request: Request) -> Request:

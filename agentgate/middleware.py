@@ -7,7 +7,7 @@ that stands outside of what refused it.
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .auth.api_key import APIKeyAuth
 from .auth.jwks import StaticJWKS
@@ -23,6 +23,9 @@ from .posture import Mode
 from .respond import ASGIApp
 from .rules import CELRules
 from .secret import Secret
+
+if TYPE_CHECKING:
+    from .observe.metrics import Metrics
 
 
 class APIKeyMiddleware(Gate):
@@ -125,3 +128,10 @@ class AccessLogMiddleware(Gate):
             replay_arguments=replay_arguments,
         )
         super().__init__(app, observe=[log], edge=edge)
+
+
+class MetricsMiddleware(Gate):
+    """`Gate(app, observe=[metrics], edge=edge)`. What `metrics` has is read from its `app`, which is yours to mount."""
+
+    def __init__(self, app: ASGIApp, metrics: "Metrics", *, edge: Edge | None = None) -> None:
+        super().__init__(app, observe=[metrics], edge=edge)

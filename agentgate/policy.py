@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
 from .decision import Decision, Effect, Verdict, allow, policy_error
+from .names import Names
 from .request import Request
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class _Policy(ABC):
     def name(self) -> str:
         """What the trail and the log call this policy."""
         return type(self).__name__
+
+    def names(self) -> Names:
+        """What can be told apart in its answers and is known by now: its own name, those of its rules, and the tools,
+        prompts and models that these name. Metrics have no label for anything else."""
+        return Names(policies=frozenset({_name_of(self)}))
 
     async def prepare(self, request: Request) -> None:  # noqa: B027  (most have nothing to wait for)
         """Wait for what `check` will need (a key store, a rate-limit store). An error here is a denial."""
@@ -80,11 +86,15 @@ class Observer(ABC):
     """
 
     hooks: ClassVar[frozenset[str]] = NO_HOOKS
-    """Those beside `start` and `end` that a class defines; it is told of nothing else."""
+    """Those of a request, beside `start` and `end`, that a class defines; it is told of nothing else."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.hooks = frozenset(hook for hook in _HOOKS if getattr(cls, hook) is not getattr(Observer, hook))
+
+    def attached(self, names: Names) -> None:  # noqa: B027
+        """A Gate or Gateway of whose requests it will be told has been built: this is what can be told apart there.
+        Told again of each further one."""
 
     def start(self, request: Request) -> Any:  # noqa: B027  (most need only the end)
         """The request has come in."""
@@ -101,6 +111,9 @@ class Observer(ABC):
 
     def returned(self, token: Any, record: "Record") -> None:  # noqa: B027
         """The app has returned, in the context in which `judged` was told. The response may have ended before."""
+
+    def failed(self, token: Any, record: "Record", observer: "Observer") -> None:  # noqa: B027
+        """Another observer of the request has raised."""
 
     @abstractmethod
     def end(self, token: Any, record: "Record") -> None:
@@ -135,7 +148,7 @@ def ask_why(policy: Authenticator | Authorizer, request: Request) -> Decision:
     return replace(decision, verdicts=tuple(verdicts)) if verdicts else decision
 
 
-def _name_of(policy: Authenticator | Authorizer) -> str:
+def _name_of(policy: _Policy) -> str:
     try:
         return policy.name
     except Exception:  # a name may be the user's code too
@@ -191,6 +204,9 @@ class _Combined(Authorizer):
     @property
     def name(self) -> str:
         return f"{self.word}({', '.join(policy.name for policy in self.policies)})"
+
+    def names(self) -> Names:
+        return Names.union([super().names(), *(policy.names() for policy in self.policies)])
 
     async def prepare(self, request: Request) -> None:
         for policy in self.policies:
@@ -258,6 +274,9 @@ class Shadow(Authorizer):
     @property
     def name(self) -> str:
         return self.policy.name
+
+    def names(self) -> Names:
+        return self.policy.names()
 
     async def prepare(self, request: Request) -> None:
         await self.policy.prepare(request)

@@ -31,7 +31,8 @@ class Record:
     `first_byte` is when the first byte of the body went out, in seconds from the start. `calls` are those that the
     request was read as, None when nobody has read it. `details` are what the protocol knows of call and answer, under
     the names of agentgateway's access log. `attempts` are the requests to upstreams. `trace_id` and `span_id` are in
-    hex, where the request is traced.
+    hex, where the request is traced. `app_scope` is what the app was called with, where frameworks write down which of
+    their routes they took; it is let go of at the end.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Record:
         "_judged",
         "_observing",
         "_started",
+        "app_scope",
         "attempts",
         "bytes_sent",
         "calls",
@@ -48,6 +50,7 @@ class Record:
         "endpoint",
         "error",
         "first_byte",
+        "learning",
         "protocol",
         "reason",
         "redacted_headers",
@@ -86,6 +89,8 @@ class Record:
         self.span_id: str | None = None
         self.redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
         self.redacted_headers: frozenset[str] = frozenset()  # headers that do, besides `authorization`, lower case
+        self.app_scope: Scope | None = None
+        self.learning: tuple[Observer, ...] = ()  # who want to know the names that a Gate further in has
         self._observing: list[tuple[Observer, Any]] = []
         self._judged = 0  # so many of them have been told
         self._hooks: frozenset[str] = NO_HOOKS  # what they want to hear
@@ -121,7 +126,7 @@ class Record:
                 if observer.hooks:
                     self._hooks |= observer.hooks
             except Exception as exc:
-                _report(observer, exc)
+                self._report(observer, exc)
 
     def judged(self) -> Sequence[tuple[Observer, Any]]:
         """Tell the observers who have not been told that who asks and what is called is known; those are returned who
@@ -162,7 +167,8 @@ class Record:
             try:
                 observer.end(token, self)
             except Exception as exc:
-                _report(observer, exc)
+                self._report(observer, exc)
+        self.app_scope = None  # which has the Record in it: nothing is to wait for the garbage collector
 
     def _tell(self, hook: str, told: Sequence[tuple[Observer, Any]], *what: Attempt) -> None:
         if hook not in self._hooks:
@@ -172,7 +178,16 @@ class Record:
                 try:
                     getattr(observer, hook)(token, self, *what)
                 except Exception as exc:
-                    _report(observer, exc)
+                    self._report(observer, exc)
+
+    def _report(self, observer: Observer, exc: Exception) -> None:
+        report(observer, exc)
+        for other, token in self._observing:
+            if other is not observer:
+                try:
+                    other.failed(token, self, observer)
+                except Exception as further:
+                    report(other, further)
 
     def __repr__(self) -> str:
         return f"<Record {self.request!r} status={self.status} decisions={[d.effect for d in self.trail]}>"
@@ -184,5 +199,6 @@ def record_of(scope: Scope) -> Record | None:
     return record if isinstance(record, Record) else None
 
 
-def _report(observer: Observer, exc: Exception) -> None:
+def report(observer: Observer, exc: Exception) -> None:
+    """Say in the log that an observer has raised, and where."""
     _logger.error("observer %s failed: %s", type(observer).__name__, describe(exc))

@@ -6,7 +6,7 @@ Only `True` is yes, and no error opens anything: in `allow` and `require` it is 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentgate import cel
 
@@ -17,8 +17,11 @@ from .decision import deny as no
 from .elsewhere import REASONS
 from .errors import ConfigurationError, describe
 from .headers_view import FUNCTIONS
+from .names import Names
 from .policy import Authorizer
 from .request import Request
+
+_NAMED: Final = {"tools": "mcp.tool.name", "prompts": "mcp.prompt.name", "models": "llm.requestModel"}
 
 
 class _Failure(NamedTuple):
@@ -115,6 +118,14 @@ class CELRules(Authorizer):
 
     def _in_order(self) -> list[_Rule]:
         return [*self._deny, *self._require, *self._allow]
+
+    def names(self) -> Names:
+        rules = self._in_order()
+        named = {
+            kind: frozenset[str]().union(*(rule.expression.compared(path) for rule in rules))
+            for kind, path in _NAMED.items()
+        }
+        return Names(policies=frozenset({self.name}), rules=frozenset(rule.name for rule in rules), **named)
 
     def merged(self, *others: "CELRules") -> "CELRules":
         """These rules and those of `others` in one evaluation: each `deny` of any of them denies, each `allow` allows.

@@ -297,6 +297,12 @@ EXPECTED: Final = {
         ' "scopes_supported": ["tools:call"], "bearer_methods_supported": ["header"]}',
     ],
     "federated.py": ["docs_search", "tickets_search"],
+    "measured_gateway.py": [
+        'agentgate_decisions_total{effect="allow",enforced="true",policy="CELRules",reason="",rule="reading"} 1.0',
+        'agentgate_decisions_total{effect="deny",enforced="true",policy="CELRules",reason="Authorization",rule=""} 1.0',
+        'agentgate_decisions_total{effect="deny",enforced="false",policy="CELRules",reason="Authorization",'
+        'rule="no headers"} 1.0',
+    ],
 }
 
 
@@ -317,7 +323,7 @@ def test_examples_run_as_they_say(name: str, folder: Path) -> None:
     with Shell(folder) as shell:
         if name == "federated.py":
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
-        if name == "gateway.py":
+        if name in ("gateway.py", "measured_gateway.py"):
             (folder / "upstream.py").write_text(next(b.text for b in blocks(TUTORIAL) if b.file == "upstream.py"))
             shell.type(Block(path, 0, "sh", "uvicorn upstream:app --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
@@ -368,6 +374,7 @@ _ALIASES: Final = (
     ("Optional[ProviderName]", "ProviderName | None"),
     ("datetime.datetime", "datetime"),
     ("'Sink | Logger | PathLike[str] | None'", "Sink | Logger | PathLike[str] | None"),
+    ("'CollectorRegistry | None'", "CollectorRegistry | None"),
     ("'tuple[Step, ...]'", "tuple[Step, ...]"),
     ("Mapping[str, str | Secret] | Iterable[str | Secret | Key]", "Keys"),
     ("Mapping[str, str] | Iterable[tuple[str, str]]", "HeadersInit"),
@@ -478,6 +485,30 @@ def test_every_option_of_the_edge_and_every_reason() -> None:
     assert [row[0] for row in table("policies.md", "Reason")] == [f"{reason.value}" for reason in Reason]
 
 
+def test_every_metric_its_labels_and_its_buckets() -> None:
+    metrics = agentgate.Metrics()
+    for row in table("metrics.md", "Metric"):
+        name, kind, labels = row[0], row[1], re.findall(r"\w+", row[2])
+        metric = metrics.registry._names_to_collectors[name]
+        assert (metric._type, list(metric._labelnames)) == (kind, labels), name  # type: ignore[attr-defined]
+    assert {family.name for family in metrics.registry.collect()} == {
+        row[0].removesuffix("_total") for row in table("metrics.md", "Metric")
+    }
+    series = {label for row in table("metrics.md", "Metric") for label in re.findall(r"\w+", row[2])}
+    explained = {label for row in table("metrics.md", "Label") for label in re.findall(r"\w+", row[0])}
+    assert series - {"observer", "version"} == explained
+    for name, bounds in table("metrics.md", "Buckets of"):
+        metric = metrics.registry._names_to_collectors[name.replace("*", "server")]
+        assert [*metric._upper_bounds[:-1]] == [float(bound) for bound in bounds.split(", ")]  # type: ignore[attr-defined]
+
+
+def test_queries_that_come_up_are_about_metrics() -> None:
+    known = {row[0] for row in table("metrics.md", "Metric")}
+    for _, query in table("prometheus-and-grafana.md", "To see", "how-to"):
+        (name,) = re.findall(r"(\w+)[{\[]", query)
+        assert re.sub("_(?:sum|bucket)$", "", name) in known
+
+
 def test_rules_that_come_up_are_rules() -> None:
     rules = {row[0]: row[1].replace("\\|", "|") for row in table("write-rules.md", "To", "how-to")}
     assert len(rules) > 10
@@ -585,8 +616,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @every_page
 def test_pages_speak_of_the_project_alone(page: Path) -> None:
     text = page.read_text("utf-8").lower()
-    for word in ("pypi", "index-url", "/work/", "/opt/", "coming soon", "registry", "artifactory"):
+    for word in ("pypi", "index-url", "/work/", "/opt/", "coming soon", "artifactory"):
         assert word not in text
+    assert re.search(r"registry[-./]\w|[-/]registry", text) is None  # prometheus_client's has no address
 
 
 def test_every_page_is_in_the_index() -> None:

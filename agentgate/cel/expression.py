@@ -11,7 +11,7 @@ from agentgate.cel.compile import Generator
 from agentgate.cel.errors import CheckError, EvaluationError, Unknown, locate
 from agentgate.cel.functions import extend
 from agentgate.cel.library import FUNCTIONS
-from agentgate.cel.reads import reads
+from agentgate.cel.reads import compared, reads
 from agentgate.cel.syntax import parse
 from agentgate.cel.tree import Call, Node
 from agentgate.cel.types import Type, TypeLike, parse_type
@@ -55,6 +55,10 @@ class Expression:
     def may_read(self, path: str) -> bool:
         """Whether evaluating may read `path` (`request.body`), something below it, or all of what is above it."""
         return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for read in self.reads)
+
+    def compared(self, path: str) -> frozenset[str]:
+        """The texts that `path` is compared with: of `path == "a" || path in ["b", "c"]` the three."""
+        return compared(self._root, path)
 
     def explain(self, variables: Any) -> list[Step]:
         """Why the whole gives what it gives: of an `a && b` that is false the first false operand, of one that is true

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from agentgate.cel.tree import Name, Node, Select, children
+from agentgate.cel.tree import Call, ListNode, Literal, MapNode, Name, Node, Select, children, path_of, walk
 from agentgate.cel.types import Struct
 
 
@@ -43,3 +43,29 @@ def reads(root: Node) -> Reads:
                 absent.add(path)
         paths.add(path)
     return Reads(frozenset(paths), frozenset(absent - asked))
+
+
+_COMPARISONS: Final = ("_==_", "_!=_", "@in")
+
+
+def compared(root: Node, path: str) -> frozenset[str]:
+    """The texts that a checked expression compares `path` with, alone, in a list or as keys of a map."""
+    found: list[Node] = []
+    for node in walk(root):
+        if isinstance(node, Call) and node.function in _COMPARISONS:
+            left, right = node.args
+            if path_of(left) == path:
+                found.append(right)
+            elif path_of(right) == path:
+                found.append(left)
+    texts: set[str] = set()
+    for node in found:
+        match node:
+            case ListNode(items=items):
+                several = items
+            case MapNode(entries=entries):
+                several = [key for key, _ in entries]
+            case _:
+                several = [node]
+        texts.update(one.value for one in several if isinstance(one, Literal) and isinstance(one.value, str))
+    return frozenset(texts)

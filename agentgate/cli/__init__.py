@@ -15,7 +15,7 @@ from typing import Final
 from .. import __version__
 from ..errors import ConfigurationError
 
-_EXTRA: Final = ("pydantic", "uvicorn", "yaml")  # what the extra `cli` brings; `keys` does without
+_EXTRA: Final = ("prometheus_client", "pydantic", "uvicorn", "yaml")  # what the extra `cli` brings; `keys` does without
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +76,18 @@ def _parser() -> argparse.ArgumentParser:
         "--log-replay", action="store_true", help="log what a policy needs to decide again, claims among it; with json"
     )
     _weak_keys(serve)
+    serve.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="port on which Prometheus reads /metrics, with no policy before it; without it, nothing is measured",
+    )
+    serve.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address for the --metrics-port (default: %(default)s)",
+    )
     _serving(serve, _serve)
 
     check = commands.add_parser("check", help="list every fault of Kubernetes documents", allow_abbrev=False)
@@ -169,6 +181,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_file=arguments.log_file,
         log_replay=arguments.log_replay,
         allow_weak_keys=arguments.allow_weak_keys,
+        metrics_host=arguments.metrics_host,
+        metrics_port=arguments.metrics_port,
     )
 
 

@@ -4,12 +4,21 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from ..errors import ConfigurationError
 from ..manifests import load_gateway
 from ..observe.access_log import AccessLog, Format
+from ..observe.metrics import Metrics
+from ..policy import Observer
+from ..respond import ASGIApp
 from . import complain, warn
 from .listen import CannotListen, addresses, is_loopback, listen, run
+
+METRICS_PATH: Final = "/metrics"
 
 
 def serve(
@@ -24,32 +33,50 @@ def serve(
     log_file: str | None,
     log_replay: bool,
     allow_weak_keys: bool,
+    metrics_host: str,
+    metrics_port: int | None,
 ) -> int:
     """Run until a signal ends it. Weak keys are let in where only this machine can call."""
+    sockets: list[socket.socket] = []
     try:
         where = addresses(host)
         if log_replay and log_format != "json":
             raise ConfigurationError("--log-replay: it needs --log-format json")
         log = AccessLog(None if log_file is None else Path(log_file), format=log_format, replay=log_replay)
+        observe: list[Observer] = [log]
+        metrics = None if metrics_port is None else Metrics()
+        if metrics is not None:
+            observe.append(metrics)
         app = load_gateway(
             files,
             backends=_backends(backends),
             gateway=gateway,
             public_url=public_url,
-            observe=[log],
+            observe=observe,
             allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
             resolve=_resolves,
             warn=warn,
         )
         sockets = listen(where, port)
+        apps: list[tuple[ASGIApp, list[socket.socket]]] = [(app, sockets)]
+        says = f"listening on {', '.join(map(_url, sockets))}"
+        if metrics is not None and metrics_port is not None:
+            apps.append((_at_metrics(metrics), listen(addresses(metrics_host), metrics_port)))
+            says += f"; metrics on {', '.join(f'{_url(opened)}{METRICS_PATH}' for opened in apps[1][1])}"
     except CannotListen as exc:
+        for opened in sockets:
+            opened.close()
         return complain(str(exc), code=1)
-    names = [f"http://{_authority(opened)}" for opened in sockets]
     try:
-        run([(app, sockets)], ready=lambda: print(f"listening on {', '.join(names)}", file=sys.stderr, flush=True))
+        run(apps, ready=lambda: print(says, file=sys.stderr, flush=True))
     finally:
         log.close()
     return 0
+
+
+def _at_metrics(metrics: Metrics) -> ASGIApp:
+    """The app of a listener that has nothing else."""
+    return Starlette(routes=[Route(METRICS_PATH, metrics.app)])
 
 
 def _backends(options: Sequence[str]) -> dict[str, str]:
@@ -75,6 +102,6 @@ def _resolves(name: str) -> bool:
     return True
 
 
-def _authority(opened: socket.socket) -> str:
+def _url(opened: socket.socket) -> str:
     host, port = opened.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

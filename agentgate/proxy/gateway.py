@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..auth.identity import identity_headers
 from ..auth.resource import public_url as checked_public_url
@@ -16,12 +16,17 @@ from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
 from ..gate import Gate, checked_mode, slot
+from ..names import Names
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
+from ..protocols.protocol import Protocol
 from ..record import Record, record_of
 from ..request import Request, Scope, below_mount, mounted, routed
 from ..respond import ASGIApp, Receive, Send, respond
-from .route import Backend, DocumentRoute, Route, RouteTable
+from .route import Backend, DocumentRoute, Exact, Prefix, Route, RouteTable
+
+if TYPE_CHECKING:
+    from ..observe.metrics import Metrics
 
 _NO_ROUTE: Final = deny(
     "route not found", status=404, code="route_not_found", reason=Reason.NOT_FOUND, policy="gateway"
@@ -45,18 +50,25 @@ class Gateway:
         mode: Mode = "strict",
         edge: Edge | None = None,
         public_url: str | None = None,
+        metrics: str | None = None,
     ) -> None:
         self.routes = tuple(routes)
         authenticate = slot("authenticate", authenticate, Authenticator)
         authorize = slot("authorize", authorize, Authorizer)
         observe = slot("observe", observe, Observer)
         checked_mode(mode)
+        self._metrics: Route | None = None
+        if metrics is not None:
+            observe, self._metrics = _measured(observe, metrics, self.routes)
         if not self.routes:
             raise ConfigurationError("a gateway has at least one route")
         if public_url is not None:
             public_url = checked_public_url(public_url)
         self._apps: dict[Route, ASGIApp] = {}
         self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
+        if self._metrics is not None:
+            self._apps[self._metrics] = self._metrics.backend.app
+            self._backends[id(self._metrics.backend)] = _told(self._metrics.backend)
         documents: list[DocumentRoute] = []
         faults: list[str] = []
         callers: dict[int, list[Authenticator]] = {}  # by backend: who recognises them, on whatever route
@@ -99,6 +111,7 @@ class Gateway:
         self._table = RouteTable([*self.routes, *documents])
         self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
         self._entry.innermost = False
+        self._entry.attach(_names(self.routes if self._metrics is None else (*self.routes, self._metrics), self._apps))
         # What one route tells its upstream, no client tells it by way of another route, a public one for example.
         everybody = {id(policy): policy for policy in authenticate}
         everybody |= {id(policy): policy for route in self.routes for policy in route.authenticate or ()}
@@ -135,6 +148,8 @@ class Gateway:
     def match(self, request: Request) -> Route | None:
         """The route that a request takes, if the edge lets it in."""
         path, _ = below_mount(request)
+        if self._metrics is not None and self._metrics.matches(path, request):
+            return self._metrics
         return self._table.match(path, request)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -195,6 +210,47 @@ def _below(route: Route, request: Request) -> Request:
     return mounted(request, request.root_path.rstrip("/") + route.mount)
 
 
+def _names(routes: Sequence[Route], apps: Mapping[Route, ASGIApp]) -> Names:
+    """What can be told apart behind these routes."""
+    behind = [app.names for app in apps.values() if isinstance(app, Gate)]
+    return Names.union([*behind, Names(routes=frozenset(route.name for route in routes))])
+
+
+def _measured(observe: tuple[Observer, ...], path: str, routes: Sequence[Route]) -> tuple[tuple[Observer, ...], Route]:
+    """The observers with the Metrics among them, and the route by which those are read: it has no policy."""
+    from ..observe.metrics import Metrics  # optional, and only where it is asked for
+
+    counting = [observer for observer in observe if isinstance(observer, Metrics)]
+    faults = [f"route {route.name}: it takes {path}, where the metrics are" for route in routes if _takes(route, path)]
+    if len(counting) > 1:
+        faults.append("metrics: there are several Metrics to be read")
+    if faults:
+        raise ConfigurationError(faults)
+    if not counting:
+        counting = [Metrics()]
+        observe = (*observe, *counting)
+    return observe, Route(Exact(path), _Exposed(counting[0]), name=path)
+
+
+def _takes(route: Route, path: str) -> bool:
+    """Whether the route is for this path, rather than for all that nobody else takes."""
+    return route.path != Prefix("/") and route.path.matches(path)
+
+
+class _Exposed:
+    """The metrics as a backend: it forwards nothing."""
+
+    protocol: Protocol | None = None
+    name = "metrics"
+    mounts = False
+
+    def __init__(self, metrics: "Metrics") -> None:
+        self.app: ASGIApp = metrics.app
+
+    async def aclose(self) -> None:
+        pass
+
+
 class _Nobody(Observer):
     """Stands in where nobody observes: the entry Gate refuses what the edge refuses all the same."""
 
@@ -210,12 +266,14 @@ def create_gateway(
     mode: Mode = "strict",
     edge: Edge | None = None,
     public_url: str | None = None,
+    metrics: str | None = None,
 ) -> Gateway:
     """An ASGI app that forwards what these routes and policies let through: `uvicorn mygateway:app`.
 
     A request that matches no route is 404 `route not found`. The gateway's `authenticate` holds for every route that
     has none of its own, its `authorize` for all of them. It can be mounted in a Starlette or FastAPI app. `public_url`:
-    where clients reach it; with it, OAuth clients are told where to log in (RFC 9728).
+    where clients reach it; with it, OAuth clients are told where to log in (RFC 9728). `metrics`: the path, such as
+    `/metrics`, at which anybody who reaches the gateway may read its Metrics: those in `observe`, or new ones.
     """
     return Gateway(
         routes,
@@ -225,4 +283,5 @@ def create_gateway(
         mode=mode,
         edge=edge,
         public_url=public_url,
+        metrics=metrics,
     )

@@ -128,8 +128,7 @@ async def _round(app: ASGIApp, requests: int) -> float:
     return (time.process_time_ns() - started) / requests / 1000
 
 
-async def _measure(rounds: int, requests: int) -> dict[str, float]:
-    apps = contestants()
+async def _measure(apps: Mapping[str, ASGIApp], rounds: int, requests: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in apps}
     for _ in range(rounds):
         for name, app in apps.items():
@@ -137,9 +136,9 @@ async def _measure(rounds: int, requests: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(rounds: int = 15, requests: int = 2000) -> Mapping[str, float]:
+def measure(rounds: int = 15, requests: int = 2000, apps: Mapping[str, ASGIApp] | None = None) -> Mapping[str, float]:
     """Microseconds of CPU per request that each contestant adds to the bare app: medians of interleaved rounds."""
-    times = asyncio.run(_measure(rounds, requests))
+    times = asyncio.run(_measure(apps or contestants(), rounds, requests))
     return {name: time - times["bare app"] for name, time in times.items()}
 
 

@@ -152,6 +152,23 @@ def test_it_can_be_asked_whether_a_path_may_be_read(source: str, path: str, may:
 
 
 @pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ("mcp.tool.name == 'a'", {"a"}),
+        ("'a' != mcp.tool['name']", {"a"}),
+        ("!(mcp.tool.name in ['a', 'b', request.path]) || has(mcp.tool) && mcp.tool.name == 'c'", {"a", "b", "c"}),
+        ("mcp.tool.name in {'a': 1, 'b': 2}", {"a", "b"}),
+        ("[1, 2].all(n, n > 1 && mcp.tool.name == 'a')", {"a"}),
+        ("dyn(mcp.tool.name) == 1 || mcp.tool.name == request.path", set()),
+        ("mcp.tool.name.startsWith('a') || mcp.tool.name < 'b'", set()),
+        ("request.path == 'a' && mcp.tool.arguments.name == 'b'", set()),
+    ],
+)
+def test_it_can_be_asked_what_a_path_is_compared_with(source: str, texts: set[str]) -> None:
+    assert cel.compile(source, variables=VARIABLES).compared("mcp.tool.name") == texts
+
+
+@pytest.mark.parametrize(
     ("source", "unguarded"),
     [
         ("request.body == 'x'", {"request.body"}),

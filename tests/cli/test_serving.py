@@ -270,6 +270,36 @@ def test_serve_runs_the_documents_of_the_tutorial() -> None:
 BACKEND = ("--backend", "httpbin/httpbin:8000=http://127.0.0.1:1")
 
 
+def test_metrics_are_on_a_port_of_their_own() -> None:
+    with running("serve", *TUTORIAL, "--port", "0", "--metrics-port", "0", *BACKEND) as process:
+        while not (line := process.error_line()).startswith("listening on "):
+            pass
+        found = re.fullmatch(
+            r"listening on http://127\.0\.0\.1:(\d+); metrics on (http://127\.0\.0\.1:(\d+)/metrics)", line
+        )
+        assert found is not None, line
+        assert found[1] != found[3]
+        assert get(int(found[1])).status_code == 401
+        assert get(int(found[1]), path="/metrics").status_code == 401  # on the gateway's port, it is the upstream's
+        read = httpx.get(found[2], timeout=SECONDS)
+        assert (read.status_code, read.headers["content-type"].partition(";")[0]) == (200, "text/plain")
+        assert httpx.get(f"http://127.0.0.1:{found[3]}/", timeout=SECONDS).status_code == 404
+        assert process.end()[0] == 0
+    counted = [line for line in read.text.splitlines() if line.startswith("http_server_request_duration_seconds_count")]
+    assert len(counted) == 1
+    assert 'http_route="httpbin/httpbin"' in counted[0]
+    assert 'http_response_status_code="401"' in counted[0]
+    assert counted[0].endswith(" 2.0")
+
+
+def test_a_metrics_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, err = finished("serve", *TUTORIAL, "--port", "0", "--metrics-port", port, *BACKEND)
+    assert code == 1
+    assert err.endswith(f"agentgate: cannot listen on 127.0.0.1:{port}: the port is in use\n")
+
+
 def test_weak_keys_are_for_this_machine_alone() -> None:
     code, out, err = finished("serve", *TUTORIAL, *BACKEND, "--host", "0.0.0.0", "--port", "0")
     assert (code, out) == (2, [])
