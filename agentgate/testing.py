@@ -225,12 +225,12 @@ class TokenIssuer:
         return {"keys": [jwk if self.kid is None else {**jwk, "kid": self.kid}]}
 
     def token(self, claims: Mapping[str, Any] | None = None, **headers: Any) -> str:
-        """A signed token. It says `iss`, `iat` (now) and `exp` (in five minutes) unless `claims` say otherwise; `kid`
+        """A signed token. It says `iss`, `iat` (now) and `exp` (in an hour) unless `claims` say otherwise; `kid`
         is in its header unless `headers` say otherwise. What is given as None is left out."""
         import jwt
 
         now = int(time.time())
-        said = {"iss": self.issuer, "iat": now, "exp": now + 300, **(claims or {})}
+        said = {"iss": self.issuer, "iat": now, "exp": now + 3600, **(claims or {})}
         header = {"kid": self.kid, **headers}
         return jwt.encode(
             {name: value for name, value in said.items() if value is not None},

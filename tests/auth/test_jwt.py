@@ -453,7 +453,7 @@ async def test_the_middleware() -> None:
         jwks=ISSUER.jwks,
         scopes=["a"],
         required_claims=["email"],
-        max_lifetime=600,
+        max_lifetime=3600,
         require_at_jwt=True,
         location=Header("x-token"),
         cache_size=1,
