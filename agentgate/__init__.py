@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .edge import Edge
     from .errors import AgentgateError, ConfigurationError, UnknownScopeError
     from .gate import Gate
+    from .limits.rate_limit import RateLimit
+    from .limits.redis import RedisStore
     from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware, MetricsMiddleware
     from .names import Names
     from .observe.access_log import AccessLog
@@ -74,6 +76,8 @@ __all__ = [
     # what they may do
     "CELRules",
     "AllowedModels",
+    "RateLimit",
+    "RedisStore",
     # policies of your own
     "Authenticator",
     "Authorizer",
@@ -136,6 +140,8 @@ _MODULES = {
     "edge": "Edge",
     "errors": "AgentgateError ConfigurationError UnknownScopeError",
     "gate": "Gate",
+    "limits.rate_limit": "RateLimit",
+    "limits.redis": "RedisStore",
     "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware MetricsMiddleware",
     "names": "Names",
     "observe.access_log": "AccessLog",

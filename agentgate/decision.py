@@ -75,11 +75,19 @@ class Decision:
 _ALLOW: Final = Decision("allow")
 
 
-def allow(principal: Principal | None = None, *, rule: str | None = None, policy: str | None = None) -> Decision:
-    """Yes. An authenticator says who it recognised; an authorizer may name the rule that said so."""
-    if principal is None and rule is None and policy is None:
+def allow(
+    principal: Principal | None = None,
+    *,
+    rule: str | None = None,
+    policy: str | None = None,
+    detail: str = "",
+    headers: RawHeaders = (),
+) -> Decision:
+    """Yes. An authenticator says who it recognised; an authorizer may name the rule that said so, and give the answer
+    `headers` in place of its own."""
+    if principal is None and rule is None and policy is None and not detail and not headers:
         return _ALLOW
-    return Decision("allow", rule=rule, policy=policy, principal=principal)
+    return Decision("allow", detail=detail, rule=rule, policy=policy, principal=principal, headers=headers)
 
 
 def deny(

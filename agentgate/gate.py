@@ -10,6 +10,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Final, TypeVar, get_args
 
+from .answer_headers import merged, replaced
 from .auth.identity import identity_headers
 from .auth.location import Header, Query, places
 from .auth.resource import protected_resource
@@ -150,6 +151,8 @@ class Gate:
             if refusal is None:
                 outcome = await self._posture.decide(request, record.trail, incoming) if self._asks else _LET_PASS
                 if outcome.decision.effect == "allow":
+                    if outcome.decision.headers:
+                        record.added_headers = merged(record.added_headers, outcome.decision.headers)
                     onward, answer = self._onward(record, scope, outcome, incoming, send)
             else:
                 record.trail.append(refusal)
@@ -323,7 +326,8 @@ def _same(view: Request, scope: Scope) -> bool:
 def _seen_now(view: Request, scope: Scope) -> Request:
     """The request as the app behind this Gate will see it, asked by the same people at the same time."""
     seen = Request(scope, now=view.now, principals=view.principals, call=view.call)
-    routed(seen, view.backend)
+    routed(seen, view.backend, view.route)
+    seen.prepared, seen.afterwards = view.prepared, view.afterwards
     if view.source is not None and seen.peer == view.peer:
         forwarded_for(seen, view.source)
     return seen
@@ -358,12 +362,16 @@ def _recording(record: Record, send: Send) -> Send:
                 if record.first_byte is None:
                     record.first_byte = record.elapsed
                 record.bytes_sent += len(body)
+            last = not message.get("more_body", False)
+            record.complete = last
             await send(message)
-            if not message.get("more_body", False):
+            if last:
                 record.finish()
             return
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             record.status = message["status"]
+            if record.added_headers:
+                message = {**message, "headers": replaced(message.get("headers", ()), record.added_headers)}
             record.response_headers = message.get("headers", ())
         elif kind == "websocket.accept":
             record.status = 101

@@ -12,9 +12,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
+from .answer_headers import merged
 from .decision import Decision, Effect, Verdict, allow, policy_error
 from .names import Names
-from .request import Request
+from .request import RawHeaders, Request
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -46,6 +47,9 @@ class _Policy(ABC):
 
     async def prepare(self, request: Request) -> None:  # noqa: B027  (most have nothing to wait for)
         """Wait for what `check` will need (a key store, a rate-limit store). An error here is a denial."""
+
+    async def aclose(self) -> None:  # noqa: B027
+        """Let go of connections. A gateway does it when it shuts down; call it where there is none."""
 
     @abstractmethod
     def check(self, request: Request) -> Decision:
@@ -213,6 +217,10 @@ class _Combined(Authorizer):
             if policy.prepares:
                 await policy.prepare(request)
 
+    async def aclose(self) -> None:
+        for policy in self.policies:
+            await policy.aclose()
+
     def explain(self, request: Request) -> Sequence[Verdict]:
         return [verdict for policy in self.policies for verdict in policy.explain(request)]
 
@@ -236,11 +244,14 @@ class _AllOf(_Combined):
     word = "all_of"
 
     def check(self, request: Request) -> Decision:
+        headers: RawHeaders = ()
         for policy in self.policies:
             decision = _yes_or_no(policy, request)
             if decision.effect != "allow":
                 return decision
-        return decision
+            if decision.headers:
+                headers = merged(headers, decision.headers)
+        return replace(decision, headers=headers) if headers else decision
 
 
 def _yes_or_no(policy: Authorizer, request: Request) -> Decision:
@@ -280,6 +291,9 @@ class Shadow(Authorizer):
 
     async def prepare(self, request: Request) -> None:
         await self.policy.prepare(request)
+
+    async def aclose(self) -> None:
+        await self.policy.aclose()
 
     def check(self, request: Request) -> Decision:
         return replace(_yes_or_no(self.policy, request), enforced=False)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
+from .answer_headers import merged
 from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
 from .body import ClientGone, Incoming, body_refusal
@@ -110,8 +111,8 @@ class Posture:
     def _authorize(
         self, request: Request, trail: list[Decision], every: bool
     ) -> Generator[Step, Exception | None, Decision]:
-        """All of them have to allow."""
-        stands = OPEN
+        """All of them have to allow. The allow that stands then has the headers of all."""
+        stands = told = OPEN  # `told`: whose headers go onto the answer
         answer = ask_why if every else ask
         for policy in self.authorize:
             fault = (yield policy, request) if policy.prepares else None
@@ -126,7 +127,9 @@ class Posture:
                 stands = decision if stands is OPEN else stands
                 if not every:
                     return stands
-        return stands
+            elif decision.headers:
+                told = decision if told is OPEN else replace(told, headers=merged(told.headers, decision.headers))
+        return told if stands is OPEN else stands
 
     def refusal(self, outcome: Outcome, request: Request) -> Decision:
         """The denial as it is said: by the protocol, where there is one."""
@@ -194,11 +197,9 @@ def _first(earlier: Outcome, later: Outcome) -> Outcome:
     """Of two outcomes the denial, and of two denials the earlier. What the earlier one knows of the caller is kept."""
     if earlier.decision.effect != "allow":
         return earlier
-    return (
-        later
-        if later.decision.effect != "allow"
-        else later._replace(location=earlier.location, headers=earlier.headers)
-    )
+    if later.decision.effect != "allow":
+        return later
+    return Outcome(later.decision, earlier.location, earlier.headers, later.reading, later.call)
 
 
 def _unsendable(fault: NotSendable) -> Decision:

@@ -6,14 +6,14 @@ it when the response is over. It holds no body and no credential.
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .attempt import Attempt
 from .decision import Decision, Reason
 from .errors import describe
 from .policy import NO_HOOKS, Observer
-from .request import Call, Principal, Request, Scope
+from .request import Call, Principal, RawHeaders, Request, Scope
 
 if TYPE_CHECKING:
     import httpx
@@ -28,11 +28,12 @@ class Record:
 
     `trail` holds the decisions in the order they were made, `refusal` the one that ended the request (None when the
     app answered). `status` is None when no response was started. `duration` is in seconds, and None until the end;
-    `first_byte` is when the first byte of the body went out, in seconds from the start. `calls` are those that the
-    request was read as, None when nobody has read it. `details` are what the protocol knows of call and answer, under
-    the names of agentgateway's access log. `attempts` are the requests to upstreams. `trace_id` and `span_id` are in
-    hex, where the request is traced. `app_scope` is what the app was called with, where frameworks write down which of
-    their routes they took; it is let go of at the end.
+    `first_byte` is when the first byte of the body went out, in seconds from the start, and `complete` whether the last
+    one did. `calls` are those that the request was read as, None when nobody has read it. `details` are what the
+    protocol knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to
+    upstreams. `added_headers` are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the
+    request is traced. `app_scope` is what the app was called with, where frameworks write down which of their routes
+    they took; it is let go of at the end.
     """
 
     __slots__ = (
@@ -40,10 +41,13 @@ class Record:
         "_judged",
         "_observing",
         "_started",
+        "added_headers",
+        "afterwards",
         "app_scope",
         "attempts",
         "bytes_sent",
         "calls",
+        "complete",
         "details",
         "duration",
         "edge",
@@ -78,11 +82,13 @@ class Record:
         self.calls: tuple[Call, ...] | None = None
         self.details: dict[str, str | int | float] = {}
         self.status: int | None = None
-        self.response_headers: Iterable[tuple[bytes, bytes]] = ()  # as the app gave them
+        self.response_headers: Iterable[tuple[bytes, bytes]] = ()  # as they went out
         self.error: str | None = None
         self.reason: Reason | None = None
         self.attempts: list[Attempt] = []
         self.bytes_sent = 0
+        self.complete = False
+        self.added_headers: RawHeaders = ()
         self.first_byte: float | None = None
         self.duration: float | None = None
         self.trace_id: str | None = None
@@ -95,6 +101,8 @@ class Record:
         self._judged = 0  # so many of them have been told
         self._hooks: frozenset[str] = NO_HOOKS  # what they want to hear
         self._started = time.perf_counter()
+        self.afterwards: list[Callable[[Record], None]] = []
+        request.prepared, request.afterwards = {}, self.afterwards
 
     @property
     def principal(self) -> Principal | None:
@@ -109,6 +117,7 @@ class Record:
     def refuse(self, decision: Decision) -> None:
         """The request ends with `decision`, which somebody else writes."""
         self.refusal = decision
+        self.added_headers = ()
         direct = decision.reason is Reason.DIRECT_RESPONSE  # its message is a document, and nothing went wrong
         self.fail("" if direct else decision.message, decision.reason)
 
@@ -163,6 +172,11 @@ class Record:
         self.duration = self.elapsed
         self.forwarded()
         self.judged()
+        for callback in self.afterwards:
+            try:
+                callback(self)
+            except Exception as exc:
+                _logger.error("a policy failed after the response: %s", describe(exc))
         for observer, token in reversed(self._observing):
             try:
                 observer.end(token, self)

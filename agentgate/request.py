@@ -6,15 +6,18 @@ socket's, the host is only a name.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from . import strict_json
 from .address import Source, unmapped
+
+if TYPE_CHECKING:
+    from .record import Record
 
 Scope = MutableMapping[str, Any]
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -109,11 +112,14 @@ class Request:
         "_path",
         "_principals",
         "_query",
+        "_route",
         "_source",
+        "afterwards",
         "http_version",
         "method",
         "now",
         "peer",
+        "prepared",
         "query_string",
         "raw_headers",
         "raw_path",
@@ -161,6 +167,12 @@ class Request:
         self._query: Mapping[str, tuple[str, ...]] | None = None
         self._source: Source | None = None
         self._backend: Mapping[str, str] | None = None
+        self._route: str | None = None
+        self.prepared: dict[object, Any] | None = None
+        """What policies have waited for in `prepare`, each under itself, for their `check`. None of a request that
+        nobody serves, as in `Gate.explain`. All views of one request share it."""
+        self.afterwards: list[Callable[[Record], None]] | None = None
+        """Called with the Record when the response is over, before observers are told of it. None as above."""
 
     # -- what was asked ------------------------------------------------------------------------------------------
 
@@ -228,6 +240,11 @@ class Request:
     def backend(self) -> Mapping[str, str] | None:
         """Where the request is going (`name`, `type`, `protocol`), once a gateway has found its route."""
         return self._backend
+
+    @property
+    def route(self) -> str | None:
+        """The name of the route that a gateway has found for it."""
+        return self._route
 
     @property
     def call(self) -> Call | None:
@@ -390,9 +407,10 @@ def forwarded_for(request: Request, source: Source) -> None:
     request._source = source
 
 
-def routed(request: Request, backend: Mapping[str, str] | None) -> None:
+def routed(request: Request, backend: Mapping[str, str] | None, route: str | None = None) -> None:
     """Note on the view where it is going. A gateway's alone to call."""
     request._backend = backend
+    request._route = route
 
 
 def with_body(request: Request, body: bytes) -> None:

@@ -203,6 +203,11 @@ def compile_rule(text: str, *, without: Mapping[str, str]) -> cel.Expression:
     return _Place(without=without).compile(text)
 
 
+def compile_value(text: str, result: str) -> cel.Expression:
+    """An expression over what rules may read, of another type than theirs. Raises `cel.CompileError`."""
+    return _Place().compile(text, result)
+
+
 class _Place:
     """What the rules of one place may read, and how. What is wrong with the options is added to the faults."""
 
@@ -224,7 +229,7 @@ class _Place:
         except ConfigurationError as exc:
             self.faults += exc.faults
 
-    def compile(self, text: str) -> cel.Expression:
+    def compile(self, text: str, result: str = "bool") -> cel.Expression:
         """The expression of a rule. Raises `cel.CompileError`."""
         return cel.compile(
             text,
@@ -232,7 +237,7 @@ class _Place:
             functions=FUNCTIONS,
             reasons=self.reasons,
             readers=self.readers,
-            result="bool",
+            result=result,
         )
 
     def rule(self, name: str, text: str) -> cel.Expression | None:

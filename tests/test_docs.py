@@ -276,6 +276,13 @@ EXPECTED: Final = {
     "wrap_fastapi.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", '{"id":"agent"}'],
     "gateway.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK"],
     "llm_gateway.py": ["HTTP/1.1 200 OK", "HTTP/1.1 403 Forbidden"],
+    "rate_limits.py": [
+        "HTTP/1.1 200 OK",
+        "x-ratelimit-remaining: 1",
+        "HTTP/1.1 429 Too Many Requests",
+        '{"error": {"message": "rate limit exceeded", "type": "requests", "param": null, "code": "rate_limit_exceeded"}'
+        "}",
+    ],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
     "agent_gateway.py": [
         '"url": "http://localhost:8080/echo"',
@@ -327,7 +334,7 @@ def test_examples_run_as_they_say(name: str, folder: Path) -> None:
             (folder / "upstream.py").write_text(next(b.text for b in blocks(TUTORIAL) if b.file == "upstream.py"))
             shell.type(Block(path, 0, "sh", "uvicorn upstream:app --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000")
-        if name == "llm_gateway.py":
+        if name in ("llm_gateway.py", "rate_limits.py"):
             shell.type(Block(path, 0, "sh", "uvicorn --factory agentgate.cli.fake_llm:fake_llm --port 9000"))
             shell.env["UPSTREAM"] = shell.local("http://127.0.0.1:9000/v1")
         if name == "agent_gateway.py":
@@ -384,6 +391,7 @@ _ALIASES: Final = (
     ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
     ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
+    ("Union[Literal['second', 'minute', 'hour', 'day'], int]", "Literal['second', 'minute', 'hour', 'day'] | int"),
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<built-in function monotonic>", "time.monotonic"),
     ("<factory>", "{}"),

@@ -26,6 +26,7 @@ from agentgate import (
     Decision,
     Gate,
     JWTAuth,
+    RateLimit,
     RemoteJWKS,
     Request,
     all_of,
@@ -170,11 +171,19 @@ def call(tool: str, **headers: str) -> dict[str, Any]:
     return http_scope("POST", "/mcp", headers={**MCP_HEADERS, **name, **headers})
 
 
+def limited(app: App) -> Gate:
+    """One whose budget is spent for years."""
+    limit = RateLimit(requests=1, per="day")
+    limit._counting.charge(("principal", "apiKey", "", "alice"), 10**6)
+    return Gate(app, authenticate=[keys()], authorize=[Rule(), limit], observe=[Recorder()])
+
+
 REFUSED: dict[str, tuple[Callable[[App], Gate], Callable[[], dict[str, Any]]]] = {
     "no key": (plain, lambda: request(key=None)),
     "a wrong key": (plain, lambda: request(key=new_key())),
     "two keys": (plain, lambda: http_scope(headers=[("authorization", f"Bearer {KEY}")] * 2)),
     "denied by the authorizer": (plain, lambda: request(key=OTHER)),
+    "a budget that is spent": (limited, request),
     "refused by the edge": (plain, lambda: request("/public/%2e%2e/admin")),
     "an unknown method": (plain, lambda: {**request(), "method": "CONNECT"}),
     "a prepare that fails": (plain, lambda: request("/away")),

@@ -15,6 +15,7 @@ from .frontend import AccessLogPolicy, shaped
 from .jwt import attach_tokens, check_resources, public_url_of
 from .keys import KeySources, check_base64
 from .policies import Attached, attach_keys, check_targets
+from .rate_limits import check_limits, rate_limits
 from .read import Documents, Faults, read_documents
 from .routes import (
     Services,
@@ -63,6 +64,7 @@ def load_gateway(
     attached = Attached(faults)
     attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)
     attach_tokens(documents, services, attached)
+    check_limits(documents, attached)
     log = _access_log(documents, chosen, observe, faults)
     plan = plan_routes(documents.routes, chosen, services)
     if not documents.broken("HTTPRoute"):
@@ -73,9 +75,8 @@ def load_gateway(
     check_protocols(plan, chosen, documents, services, url, faults)
     faults.raise_any()
     assert chosen is not None  # or it would have been a fault
-    routes = build_routes(
-        plan, chosen, services, attached, authorizations(documents), mcp_authorizations(documents), url
-    )
+    rules, mcp_rules = authorizations(documents), mcp_authorizations(documents)
+    routes = build_routes(plan, chosen, services, attached, rules, mcp_rules, rate_limits(documents), url)
     return create_gateway(*routes, observe=shaped(observe, log), public_url=url)
 
 

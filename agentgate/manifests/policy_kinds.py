@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from .expressions import NOT_IN_MCP, NOT_IN_TRAFFIC, expression_faults
 from .frontend import MAX_EXPRESSION, Expression, Frontend
 from .kinds import AGENTGATEWAY, GATEWAY_API, INFERENCE, FieldName, KubernetesDocument, Labels, Port, group_faults
-from .model import Fault, Label, Model, Name, Unsupported, fault, refuse_values
+from .model import NOT_SUPPORTED, Fault, Label, Model, Name, Unsupported, fault, refuse_values
 
 
 class TargetRef(Model):
@@ -173,11 +173,41 @@ class JWTAuthentication(Model):
                 yield ("providers", number, "issuer"), f"the issuer of providers[{issuers.index(issuer)}]"
 
 
+def _no_burst(value: Any) -> Any:
+    if type(value) is int and value > 0:
+        fault(f"a burst is {NOT_SUPPORTED}")
+    return value
+
+
+Amount = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class LocalRateLimit(Model):
+    exactly_one_of = ("requests", "tokens")
+
+    requests: Amount | None = None
+    tokens: Amount | None = None
+    unit: Literal["Seconds", "Minutes", "Hours"]
+    burst: Annotated[int, Field(ge=0), BeforeValidator(_no_burst)] = 0
+
+
+class RateLimits(Model):
+    local: list[LocalRateLimit] = Field(default_factory=list, min_length=1, max_length=16)
+    global_: Unsupported = Field(None, alias="global")
+    conditional: Unsupported = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        if not any(value is not None for value in raw.values()):
+            yield (), "a policy that does nothing"
+
+
 class Traffic(Model):
     phase: Annotated[Literal["PostRouting"], refuse_values("PreRouting")] = "PostRouting"
     api_key_authentication: APIKeyAuthentication | None = None
     authorization: Authorization | None = None
     jwt_authentication: JWTAuthentication | None = None
+    rate_limit: RateLimits | None = None
     basic_authentication: Unsupported = None
     buffer: Unsupported = None
     cors: Unsupported = None
@@ -188,7 +218,6 @@ class Traffic(Model):
     ext_proc: Unsupported = None
     header_modifiers: Unsupported = None
     host_rewrite: Unsupported = None
-    rate_limit: Unsupported = None
     retry: Unsupported = None
     timeouts: Unsupported = None
     transformation: Unsupported = None

@@ -23,6 +23,7 @@ from .kinds import BackendRef, HTTPRoute, PathMatch, RouteMatch, ValueMatch
 from .model import NOT_SUPPORTED
 from .policies import Attached, Authentication
 from .policy_kinds import AgentgatewayPolicy, ServiceRef
+from .rate_limits import Limits, limits_for, wanted_limits
 from .read import Document, Documents, Faults
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest
@@ -188,30 +189,47 @@ def check_locations(plan: Sequence[Plan], gateway: str | None, attached: Attache
 def check_protocols(
     plan: Sequence[Plan], gateway: str | None, documents: Documents, services: Services, url: str | None, faults: Faults
 ) -> None:
-    """Note the rules about MCP that are for what speaks none, and the A2A agents that clients could not be told of."""
-    speaking = {
-        ("AgentgatewayBackend", one.full_name) for one in documents.backends if _speaks(one.full_name, services)
-    }
+    """Note the policies about MCP and about tokens that are for what speaks neither, and the A2A agents that clients
+    could not be told of."""
     for document, match, service in plan:
-        if _speaks(service, services):
-            speaking |= {("Gateway", gateway or ""), ("HTTPRoute", document.full_name)}
         agent = ":" not in service and services.agents.get(service) and services.agents.speaks(service, "a2a")
         if agent and (url is None or route_url(url, path_of(match), document.model.spec.hostnames) is None):
             text = f"clients of {service} have to be told where this route is: it is one path below --public-url"
             faults.add(document.at("spec", text), document.order)
-    others = {document.full_name for document in documents.routes} - {document.full_name for document, _, _ in plan}
+    served = {document.full_name for document, _, _ in plan}
+    others = {document.full_name for document in documents.routes} - served
+    speaking = {speech: _speaking(speech, plan, gateway, documents, services) for speech in ("mcp", "llm")}
     for policy in documents.policies:
         wanted = policy.model.spec.backend
+        about = {"mcp": "speaks MCP"} if wanted and wanted.mcp else {}
+        if any(limit.tokens is not None for limit in wanted_limits(policy)):
+            about["llm"] = "speaks to an LLM, whose tokens could be counted"
         for number, ref in enumerate(policy.model.spec.target_refs):
             name = f"{policy.namespace}/{ref.name}"
             elsewhere = (ref.kind == "HTTPRoute" and name in others) or (ref.kind == "Gateway" and name != gateway)
-            if wanted and wanted.mcp and not elsewhere and (ref.kind, name) not in speaking:
-                text = f"{ref.kind} {name} has nothing that speaks MCP"
-                faults.add(policy.at(f"spec.targetRefs[{number}]", text), policy.order)
+            for speech, text in about.items():
+                if not elsewhere and (ref.kind, name) not in speaking[speech]:
+                    text = f"{ref.kind} {name} has nothing that {text}"
+                    faults.add(policy.at(f"spec.targetRefs[{number}]", text), policy.order)
 
 
-def _speaks(service: str, services: Services) -> bool:
-    return ":" not in service and services.agents.speaks(service, "mcp")
+def _speaking(
+    protocol: str, plan: Sequence[Plan], gateway: str | None, documents: Documents, services: Services
+) -> set[tuple[str, str]]:
+    """What speaks a protocol, or leads to what does."""
+    found = {
+        ("AgentgatewayBackend", one.full_name)
+        for one in documents.backends
+        if _speaks(one.full_name, services, protocol)
+    }
+    for document, _, service in plan:
+        if _speaks(service, services, protocol):
+            found |= {("Gateway", gateway or ""), ("HTTPRoute", document.full_name)}
+    return found
+
+
+def _speaks(service: str, services: Services, protocol: str) -> bool:
+    return ":" not in service and services.agents.speaks(service, protocol)
 
 
 def build_routes(
@@ -221,20 +239,23 @@ def build_routes(
     attached: Attached,
     rules: Rules,
     mcp_rules: Rules,
+    limits: Limits,
     public_url: str | None,
 ) -> Iterator[Route]:
-    """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, the
-    rules of both hold."""
+    """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, and
+    its limits the Gateway's; the rules of both hold."""
     made: dict[tuple[str, str], list[Authorizer]] = {}
     for document, match, service in plan:
         name, hosts = document.full_name, document.model.spec.hostnames
         if (name, service) not in made:
             passed = ("Gateway", gateway), ("HTTPRoute", name)
             made[name, service] = [*rules_for(rules, *passed)]
-            if _speaks(service, services):
+            if _speaks(service, services, "mcp"):
                 made[name, service] += rules_for(mcp_rules, *passed, ("AgentgatewayBackend", service))
-            if ":" not in service and services.agents.speaks(service, "llm"):
+            llm = _speaks(service, services, "llm")
+            if llm:
                 made[name, service] += [AllowedModels()]  # what a key says of itself holds
+            made[name, service] += limits_for(limits, gateway, name, llm=llm)  # last: what is refused costs nothing
         url = public_url and route_url(public_url, path_of(match), hosts)
         yield Route(
             path_of(match),

@@ -60,6 +60,10 @@ class Gateway:
         self._metrics: Route | None = None
         if metrics is not None:
             observe, self._metrics = _measured(observe, metrics, self.routes)
+        self._policies: list[Authenticator | Authorizer] = [*authenticate, *authorize]
+        for route in self.routes:
+            self._policies.extend(route.authenticate or ())
+            self._policies.extend(route.authorize)
         if not self.routes:
             raise ConfigurationError("a gateway has at least one route")
         if public_url is not None:
@@ -133,7 +137,7 @@ class Gateway:
             await respond(_NO_ROUTE, scope, send)
             return
         record.route = route.name
-        routed(record.view, self._backends[id(route.backend)])
+        routed(record.view, self._backends[id(route.backend)], route.name)
         if route.backend.mounts and route.mount:
             record.view = _below(route, record.view)
             scope = {**scope, "root_path": record.view.root_path}
@@ -163,12 +167,19 @@ class Gateway:
                 return
 
     async def aclose(self) -> None:
-        """Close the backends' connections. The lifespan does it; call it where the gateway is mounted without one."""
+        """Close the connections of backends and policies. The lifespan does it; call it where the gateway is mounted
+        without one."""
         backends = {id(route.backend): route.backend for route in self.routes}.values()
-        results = await asyncio.gather(*(backend.aclose() for backend in backends), return_exceptions=True)
+        closing = [backend.aclose() for backend in backends]
+        results = await asyncio.gather(*closing, self._close_policies(), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result  # when all have been asked
+
+    async def _close_policies(self) -> None:
+        """One after the other: several may share a store."""
+        for policy in self._policies:
+            await policy.aclose()
 
     def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that a request would meet, in order, the last one being the one that stands; nothing is
@@ -182,7 +193,7 @@ class Gateway:
             return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
         app = self._apps[route]
         request = _below(route, copy(request))
-        routed(request, self._backends[id(route.backend)])
+        routed(request, self._backends[id(route.backend)], route.name)
         return app.explain(request, every=every) if isinstance(app, Gate) else first
 
     def __repr__(self) -> str:

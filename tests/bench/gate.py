@@ -17,7 +17,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from agentgate import AccessLog, APIKeyAuth, Gate, Observer, allow, authorizer, hash_key, new_key
+from agentgate import AccessLog, APIKeyAuth, Gate, Observer, RateLimit, allow, authorizer, hash_key, new_key
 
 KEY = new_key()
 AGENT = {"user_agent.name": 'request.headers["user-agent"]'}
@@ -83,6 +83,9 @@ def contestants() -> dict[str, ASGIApp]:
         "bare app": bare,
         "Gate: API key + access log": Gate(bare, authenticate=[APIKeyAuth(keys)], observe=[AccessLog(null)]),
         "Gate: API key": Gate(bare, authenticate=[APIKeyAuth(keys)]),
+        "Gate: API key + rate limit": Gate(
+            bare, authenticate=[APIKeyAuth(keys)], authorize=[RateLimit(requests=10**9, per="hour")]
+        ),
         "Gate: one function": Gate(bare, authorize=[_yes]),
         "Gate: access log": Gate(bare, observe=[AccessLog(null)]),
         "Gate: access log as JSON": Gate(bare, observe=[AccessLog(null, format="json")]),

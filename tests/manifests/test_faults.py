@@ -207,7 +207,7 @@ def test_policies(tmp_path: Path, edit: tuple[str, str], expected: list[str]) ->
     "kind",
     [
         *("basicAuthentication", "buffer", "cors", "csrf", "delay", "directResponse", "extAuth"),
-        *("extProc", "headerModifiers", "hostRewrite", "rateLimit", "retry", "timeouts"),
+        *("extProc", "headerModifiers", "hostRewrite", "retry", "timeouts"),
         "transformation",
     ],
 )

@@ -170,12 +170,24 @@ async def test_denials_that_are_about_http_stay_what_they_are() -> None:
 
     gate = Gate(Agent(), authorize=[limited], protocol=A2A())
     exchange = await drive(gate, http_scope("POST", "/", headers=JSON), body=rpc("GetTask", {"id": "t"}))
-    assert (exchange.status, exchange.text, exchange.headers["retry-after"]) == (429, "slow down", "3")
+    assert (exchange.status, exchange.headers["retry-after"]) == (429, "3")
+    assert json.loads(exchange.body) == {
+        "jsonrpc": "2.0",
+        "id": 7,
+        "error": {"code": -32600, "message": "slow down"},
+    }
     exchange = await drive(gate, http_scope("GET", "/tasks/t"))
     assert (exchange.status, exchange.headers["retry-after"]) == (429, "3")
     assert json.loads(exchange.body) == {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down"}}
     exchange = await drive(gate, http_scope("GET", "/.well-known/agent-card.json"))
     assert (exchange.status, exchange.text) == (429, "slow down")
+
+
+async def test_a_fault_of_the_gateway_is_no_answer_to_the_call() -> None:
+    later = authorizer(lambda request: deny("later", status=503))
+    gate = Gate(Agent(), authorize=[later], protocol=A2A())
+    exchange = await drive(gate, http_scope("POST", "/", headers=JSON), body=rpc("GetTask", {"id": "t"}))
+    assert (exchange.status, exchange.text, exchange.headers["content-type"]) == (503, "later", "text/plain")
 
 
 async def test_the_id_of_the_request_is_in_its_error_whatever_it_is() -> None:

@@ -78,7 +78,11 @@ class Speech(NamedTuple):
         )
 
     def keep(self, decision: Decision) -> Decision:
-        """The denial with its own status, which HTTP clients act upon: a challenge, a limit, a fault of the gateway."""
+        """The denial with its own status, which HTTP clients act upon: a challenge, a limit, a fault of the gateway. A
+        limit is about one call, and so it is also that call's error."""
+        if not self.rest and decision.status == 429:
+            body = error_bytes(self.id, INVALID_REQUEST, decision.message)
+            return replace(decision, headers=(*decision.headers, *_JSON), body=body)
         if not self.rest:
             return decision
         rpc_status = _REST_STATUS.get(decision.status, "UNKNOWN")
