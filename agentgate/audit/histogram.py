@@ -6,6 +6,7 @@ idea, with more to it.)
 """
 
 from array import array
+from itertools import accumulate
 from typing import Final
 
 _PARTS: Final = 32  # of each power of two
@@ -32,11 +33,7 @@ def quantile(counts: "array[int]", share: float) -> float | None:
     wanted = share * sum(counts)
     if not wanted:
         return None
-    seen = 0
-    for number, count in enumerate(counts):
-        seen += count
-        if seen >= wanted:
-            break
+    number = next(number for number, seen in enumerate(accumulate(counts)) if seen >= wanted)
     if number < 2 * _PARTS:
         return number
     shift = number // _PARTS - 1

@@ -73,8 +73,7 @@ def value_of(fields: Mapping[str, Any], key: str) -> str | None:
     """What the request is counted under; None where its line does not say."""
     if key is CALLED:
         return called(fields)
-    value = fields.get(key)
-    return None if value is None else _short(value)
+    return short(fields.get(key))
 
 
 def called(fields: Mapping[str, Any]) -> str:
@@ -85,11 +84,17 @@ def called(fields: Mapping[str, Any]) -> str:
     for key, kind in _CALLS:
         value = fields.get(key)
         if value is not None:
-            return f"{kind} {_short(value)}"
+            return f"{kind} {short(value)}"
     path = fields.get("http.path")
-    return "nothing" if path is None else f"path {_short(path).partition('?')[0]}"
+    return "nothing" if path is None else f"path {str(short(path)).partition('?')[0]}"
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+def short(value: Any) -> str | None:
+    """A value as text that is not longer than what is counted by; None stays None."""
+    if value is None:
+        return None
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        return "(nested too deeply)"
     return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + "..."

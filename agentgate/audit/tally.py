@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from . import histogram
 from .lines import Fields, Line
-from .names import MAX_VALUE, SHORT, called, value_of
+from .names import SHORT, called, short, value_of
 from .timeline import Timeline
 
 MAX_GROUPS: Final = (
@@ -189,12 +189,11 @@ def _several(value: Any) -> Sequence[str | None]:
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
     values = value if isinstance(value, list) else [value]
-    return [None if one is None else str(one) for one in values[:MAX_SHADOWS]]
+    return [short(one) for one in values[:MAX_SHADOWS]]
 
 
 def _blame(causes: dict[Key, Cause], source: Any, rule: Any, why: Any, line: Line) -> None:
-    source, rule = _text(source), _text(rule)
-    text = _text(why) or ""
+    source, rule, text = short(source), short(rule), short(why) or ""
     key = (source, rule, None if rule else text)
     cause = causes.get(key)
     if cause is None:
@@ -207,10 +206,6 @@ def _blame(causes: dict[Key, Cause], source: Any, rule: Any, why: Any, line: Lin
         if name not in names and len(names) >= 2 * MAX_NAMES:
             _fold(names, MAX_NAMES, lambda calls: calls)
         names[name] = names.get(name, 0) + 1
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)[:MAX_VALUE]
 
 
 _OTHERS: Final[Key] = ("", "", "")  # reason, rule and text of the causes that are counted as one

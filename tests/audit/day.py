@@ -1,4 +1,4 @@
-"""One day of an agent gateway, made up, and the same lines every time: `python -m tests.audit.day 1000000 > access.log`.
+"""One day of an agent gateway, made up, the same lines every time: `python -m tests.audit.day 1000000 > access.log`.
 
 Six callers with habits of their own. A key that was taken back is still used until somebody notices; an agent goes
 astray in the afternoon and is refused; an upstream is ill for half an hour; a limit is reached at noon; and a rule is
@@ -102,7 +102,7 @@ def request(chance: random.Random, time: datetime) -> Line:
         line = tool(chance, called, caller, hour)
     else:
         line = other(chance, called)
-    tail = {key: line.pop(key) for key in ("rule", "detail", "shadow.policy", "shadow.rule") if key in line}
+    tail: Line = {key: line.pop(key) for key in ("rule", "detail", "shadow.policy", "shadow.rule") if key in line}
     return {**line, "principal": caller, **tail}
 
 
