@@ -61,7 +61,8 @@ def _row_names(
         x, y = left + wide + 12, middle + (-2 if refused else 4)
         yield f'<text class="strong" x="{x:.0f}" y="{y:.0f}">{shown.count(calls)}</text>'
         if refused:
-            yield f'<text class="small" x="{x:.0f}" y="{middle + 13:.0f}">{REFUSED} {shown.count(refused)} refused</text>'
+            said = f"{REFUSED} {shown.count(refused)} refused"
+            yield f'<text class="small" x="{x:.0f}" y="{middle + 13:.0f}">{said}</text>'
 
 
 def _cell(name: str, group: Group | None, most: int, x: float, y: float, wide: float, high: float) -> str:
@@ -88,7 +89,9 @@ def _cell(name: str, group: Group | None, most: int, x: float, y: float, wide: f
         parts.append(f'<rect class="refused" x="{x + 3.5:.1f}" y="{y + high - 7:.1f}" width="{part:.1f}" height="4"/>')
     parts.append(f'<text class="middle strong" x="{middle:.1f}" y="{line:.1f}">{_brief(group.calls)}</text>')
     if marks:
-        parts.append(f'<text class="middle small" x="{middle:.1f}" y="{y + high / 2 + 11:.1f}">{" ".join(marks)}</text>')
+        parts.append(
+            f'<text class="middle small" x="{middle:.1f}" y="{y + high / 2 + 11:.1f}">{" ".join(marks)}</text>'
+        )
     return "".join(parts) + "</g>"
 
 
@@ -184,9 +187,11 @@ def tokens(rows: Sequence[tuple[str, Group]]) -> str:
         read, written = ((WIDTH - left - right) * part / most for part in (group.input, group.output))
         values = f"{shown.tokens(group.input)} in, {shown.tokens(group.output)} out"
         parts.append(f'<text class="end" x="{left - 12:.0f}" y="{y + 17}">{_named(name)}</text>')
-        parts.append(f'<g><title>{escape(name)}: {values}</title>')
+        parts.append(f"<g><title>{escape(name)}: {values}</title>")
         parts.append(f'<rect class="calls" x="{left:.1f}" y="{y + 4}" width="{read:.1f}" height="18"/>')
-        parts.append(f'<rect class="calls-2" x="{left + read + 1:.1f}" y="{y + 4}" width="{written:.1f}" height="18"/></g>')
+        parts.append(
+            f'<rect class="calls-2" x="{left + read + 1:.1f}" y="{y + 4}" width="{written:.1f}" height="18"/></g>'
+        )
         parts.append(f'<text class="small muted" x="{left + read + written + 8:.1f}" y="{y + 17}">{values}</text>')
     return _svg(WIDTH, 8 + high * len(rows), "Tokens", parts)
 
@@ -222,5 +227,5 @@ def _brief(number: int) -> str:
 
 def _nice(most: int) -> int:
     """The end of a scale: 1, 2, 4, 6, 8 or 10 of some power of ten."""
-    power = 10 ** max(0, math.floor(math.log10(most)))
+    power: int = 10 ** (len(str(most)) - 1)
     return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= most)

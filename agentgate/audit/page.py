@@ -83,7 +83,9 @@ def _body(found: Findings, names: str) -> Iterator[str]:
     if spent[0][1].input + spent[0][1].output:
         yield "<h2>Tokens</h2>"
         rows = [row for row in spent if row[1].input + row[1].output]
-        yield _figure(charts.tokens(rows), "Left part of a bar: tokens that the model read. Right part: tokens that it wrote.")
+        yield _figure(
+            charts.tokens(rows), "Left part of a bar: tokens that the model read; right part: those it wrote."
+        )
     yield "<h2>All calls</h2>"
     yield _groups(found)
     yield _FOOTER
@@ -93,7 +95,8 @@ _FOOTER: Final = """\
 <footer>
 <p>Refused: by a policy, as a request that cannot be read, or for want of a route. Failed: let through, and then the app
 or the upstream broke down. What an upstream refuses by itself counts as answered. What the log does not
-say is (none), as are callers that nobody recognised. Percentiles are within 1.6 %. Made by <code>agentgate audit</code>.</p>
+say is (none), as are callers that nobody recognised. Percentiles are within 1.6 %.
+Made by <code>agentgate audit</code>.</p>
 </footer>"""
 
 
@@ -129,7 +132,8 @@ def _causes(causes: Sequence[Cause], source: str, kind: str) -> str:
         f'<td class="number">{shown.count(cause.calls)}</td><td class="bar">{charts.bar(cause.calls, most, kind)}</td>'
         + (f'<td class="rule">{_text(cause.rule)}</td>' if cause.rule else f'<td class="why">{_text(cause.text)}</td>')
         + f"<td>{_text(cause.source)}</td><td>{escape(shown.top(cause.who, cause.calls, 3))}</td>"
-        + f"<td>{escape(shown.top(cause.what, cause.calls, 3))}</td><td>{_text(cause.last[:19].replace('T', ' '))}</td>"
+        + f"<td>{escape(shown.top(cause.what, cause.calls, 3))}</td>"
+        + f'<td class="time">{_text(cause.last[:19].replace("T", " "))}</td>'
         for cause in causes[:MAX_CAUSES]
     ]
     heads = (("Calls", "number"), ("", ""), ("Rule, or why", ""), (source, ""), ("Who", ""), ("What", ""), ("Last", ""))
@@ -140,12 +144,11 @@ def _map(found: Findings) -> str:
     rows, columns = _names(found, 0, MAX_ROWS), _names(found, 1, MAX_COLUMNS)
     cells: dict[tuple[str, str], Group] = {}
     for key, group in found.tally.groups.items():
-        row, column = (name if name in some else OTHERS for name, some in zip(map(_shown, key), (rows, columns)))
+        row, column = _shown(key[0]), _shown(key[1])
+        row, column = (row if row in rows else OTHERS), (column if column in columns else OTHERS)
         cells.setdefault((row, column), Group()).add(group)
     return _figure(
-        charts.heat(
-            [*rows, *_rest(cells, 0, rows)], [*columns, *_rest(cells, 1, columns)], cells
-        ),
+        charts.heat([*rows, *_rest(cells, 0, rows)], [*columns, *_rest(cells, 1, columns)], cells),
         f"The stronger the colour, the more calls. {charts.REFUSED} were refused: the bar below is their share, and a "
         f"cell with a frame was refused altogether. {charts.SHADOW} were let through, but would have been refused.",
     )

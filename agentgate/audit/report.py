@@ -1,6 +1,6 @@
 """The findings as text for a terminal: totals, then what was refused by which rule, then who called what."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
@@ -76,7 +76,7 @@ def _causes(causes: Sequence[Cause], source: str, columns: int) -> Iterator[str]
 def _groups(found: Findings, columns: int) -> Iterator[str]:
     total, groups = found.tally.total, found.tally.heaviest()
     heads = [Column(shown.plain(name)) for name in found.tally.by] + [Column("calls", True)]
-    optional = [
+    optional: list[tuple[Column, int, Callable[[Group], int]]] = [
         (Column("refused", True), total.refused, lambda group: group.refused),
         (Column("shadow", True), total.shadow, lambda group: group.shadow),
         (Column("failed", True), total.failed, lambda group: group.failed),

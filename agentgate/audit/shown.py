@@ -11,6 +11,7 @@ from .tally import Cause
 
 NONE: Final = "(none)"  # where the log does not say
 MAX_LINES: Final = 3  # of one text in a table
+MAX_NAME: Final = 48  # columns of a name among others
 
 
 def plain(text: str | None) -> str:
@@ -96,12 +97,13 @@ def top(names: Mapping[str | None, int], calls: int, most: int = 1) -> str:
     if not names:
         return NONE
     ordered = sorted(names.items(), key=lambda item: (-item[1], item[0] or ""))
-    said = [plain(name) if number == calls else f"{plain(name)} ({count(number)})" for name, number in ordered[:most]]
+    named = [(cut(plain(name), MAX_NAME), number) for name, number in ordered[:most]]
+    said = [name if number == calls else f"{name} ({count(number)})" for name, number in named]
     return ", ".join(said) + (f" +{len(ordered) - most}" if len(ordered) > most else "")
 
 
 def causes(found: Mapping[tuple[str | None, ...], Cause]) -> list[Cause]:
-    """The one with the most requests first."""
+    """The one with the most calls first."""
     return sorted(found.values(), key=lambda cause: (-cause.calls, cause.source or "", cause.rule or cause.text))
 
 
@@ -109,7 +111,9 @@ def notes(found: Findings) -> list[str]:
     """What the reader has to know of the log before believing the report."""
     said = []
     if found.missing:
-        said.append(f"{count(found.missing)} lines are missing: the gateway dropped them, as its log was read too slowly.")
+        said.append(
+            f"{count(found.missing)} lines are missing: the gateway dropped them when its log was read too slowly."
+        )
     if found.other:
         said.append(f"{count(found.other)} lines are not of the access log, or damaged, and were passed over.")
     if found.outside:

@@ -5,13 +5,12 @@ groups. Where there are too many, the smallest are counted as one, `others`; tot
 """
 
 import json
-from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
 
-from . import histogram
+from .histogram import Histogram
 from .lines import Fields, Line
 from .names import SHORT, called, short, value_of
 from .timeline import Timeline
@@ -34,13 +33,13 @@ _V = TypeVar("_V")
 
 
 class Group:
-    """Requests counted together. `input` and `output` are tokens; `durations` a histogram of milliseconds."""
+    """Requests counted together. `input` and `output` are tokens; `durations` are in milliseconds."""
 
     __slots__ = ("calls", "durations", "failed", "input", "output", "refused", "shadow")
 
     def __init__(self) -> None:
         self.calls = self.refused = self.shadow = self.failed = self.input = self.output = 0
-        self.durations: array[int] = histogram.new()
+        self.durations = Histogram()
 
     def add(self, other: "Group") -> None:
         self.calls += other.calls
@@ -49,11 +48,11 @@ class Group:
         self.failed += other.failed
         self.input += other.input
         self.output += other.output
-        self.durations = array("Q", map(int.__add__, self.durations, other.durations))
+        self.durations.merge(other.durations)
 
     def quantile(self, share: float) -> float | None:
         """In milliseconds; None where no duration is known."""
-        return histogram.quantile(self.durations, share)
+        return self.durations.quantile(share)
 
 
 class Cause:
@@ -117,9 +116,8 @@ class Tally:
         if duration is not None:
             milliseconds = _milliseconds(duration)
             if milliseconds is not None:
-                at = histogram.place(milliseconds)
-                group.durations[at] += 1
-                total.durations[at] += 1
+                group.durations.add(milliseconds)
+                total.durations.add(milliseconds)
         tokens = fields.get("gen_ai.usage.input_tokens")
         if tokens is not None:
             group.input += (number := _number(tokens))
