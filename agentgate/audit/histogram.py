@@ -18,7 +18,7 @@ _FEW: Final = 32  # durations that are kept as they are: most histograms of a lo
 
 
 class Histogram:
-    """How often each duration occurred, in at most 7 KiB."""
+    """How often each duration occurred, in at most 8 KiB."""
 
     __slots__ = ("_counts", "_few")
 

@@ -81,8 +81,8 @@ def _unescaped(text: str) -> str:
 
 def _once(pairs: Any) -> Fields:
     fields = dict(pairs)  # ValueError where a pair has one part
-    if len(fields) != len(pairs):
-        raise ValueError("a key is given twice")
+    if len(fields) != len(pairs) or "" in fields:
+        raise ValueError("a key is given twice, or none")
     return fields
 
 

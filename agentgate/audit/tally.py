@@ -16,7 +16,7 @@ from .names import SHORT, called, short, value_of
 from .timeline import Timeline
 
 MAX_GROUPS: Final = (
-    1000  # kept of the fields counted by, with 7 KiB of durations each; twice as many until the next look
+    1000  # kept of the fields counted by, with 8 KiB of durations each; twice as many until the next look
 )
 MAX_CAUSES: Final = 200  # kept of rules, or of the texts of those who have no name
 MAX_NAMES: Final = 50  # kept of the callers, and of what was called, under each cause

@@ -1,4 +1,4 @@
-"""One day of an agent gateway, made up, the same lines every time: `python -m tests.audit.day 1000000 > access.log`.
+"""One day of an agent gateway, made up, the same lines every time: `python tests/audit/day.py 1000000 > access.log`.
 
 Six callers with habits of their own. A key that was taken back is still used until somebody notices; an agent goes
 astray in the afternoon and is refused; an upstream is ill for half an hour; a limit is reached at noon; and a rule is
