@@ -27,7 +27,7 @@ def page(found: Findings) -> str:
     style = files(__package__).joinpath("page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    names = _text(", ".join(found.files))
+    names = escape(shown.files(found))
     body = "\n".join(_body(found, names))
     return f"""\
 <!doctype html>

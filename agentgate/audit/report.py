@@ -25,14 +25,14 @@ Row = Sequence[str]
 def report(found: Findings, columns: int) -> Iterator[str]:
     """The lines of it, none wider than so many columns as long as there is room for the numbers."""
     tally, total = found.tally, found.tally.total
-    files = ", ".join(map(shown.plain, found.files))
+    notes = [line for note in shown.notes(found) for line in shown.lines(note, columns)]
     if not total.calls:
-        yield f"{files}: no calls"
-        yield from shown.notes(found)
+        yield from (f"{shown.files(found)}: no calls", *notes)
         return
-    yield f"{files}: {shown.count(total.calls)} calls, {shown.period(found)}"
+    yield f"{shown.files(found)}: {shown.count(total.calls)} calls"
+    yield shown.period(found)
     yield from _totals(total)
-    yield from shown.notes(found)
+    yield from notes
     if tally.refusals:
         yield from ("", "Refused, and by which rule")
         yield from _causes(shown.causes(tally.refusals), "reason", columns)

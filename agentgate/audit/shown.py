@@ -73,6 +73,12 @@ def lines(text: str, columns: int) -> list[str]:
     return textwrap.wrap(text, columns, max_lines=MAX_LINES, placeholder="...", break_on_hyphens=False) or [""]
 
 
+def files(found: Findings) -> str:
+    """The first of them, and how many more."""
+    more = len(found.files) - 1
+    return plain(found.files[0]) + (f" and {more} more" if more else "")
+
+
 def period(found: Findings) -> str:
     """From the first request to the last one: `2026-11-24 00:00:03 to 23:59:58 UTC`."""
     first, last = (plain(time[:19]).replace("T", " ") for time in (found.tally.first, found.tally.last))

@@ -101,7 +101,7 @@ def test_what_it_says(tmp_path: Path) -> None:
         "<title>research-agent, tool drop_table: 79 calls, 79 refused</title>",
         "<title>alice, model gpt-4o: 302 calls, 88 refused</title>",
         "<title>billing-agent, tool export_orders: 335 calls, 334 would have been refused</title>",
-        "<title>2026-11-24 14:30: 70</title>",
+        "<title>2026-11-24 14:45: 70</title>",
     ):
         assert said in text
 
@@ -170,7 +170,10 @@ def test_a_browser_shows_it_and_runs_and_fetches_nothing(tmp_path: Path, chromiu
         assert shot(chromium, html, tmp_path / "dark.png", dark) == ([], bytes.fromhex("11161d"))
         with pytest.raises(BlockingIOError):
             server.accept()
-        html.write_text("<script>console.log('x')</script>" + HOSTILE[1].replace("URL", url))  # as it could have been
+        # A text that slipped through would be seen here, and could do nothing.
+        html.write_text(html.read_text("utf-8").replace("<h1>", HOSTILE[0] + HOSTILE[1].replace("URL", url) + "<h1>"))
         console, _ = shot(chromium, html, tmp_path / "bad.png")
-        assert len(console) == 1
-        server.accept()[0].close()
+        assert len(console) >= 2
+        assert all("violates the following Content Security Policy directive" in line for line in console)
+        with pytest.raises(BlockingIOError):
+            server.accept()
