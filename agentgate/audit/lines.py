@@ -15,8 +15,15 @@ Fields = dict[str, Any]
 _TIME: Final = r"(\d{4}-(?:0[1-9]|1[0-2])-[0-3]\d)T([01]\d|2[0-3]):([0-5]\d):[0-5]\d\.\d{1,6}Z"
 _HEAD: Final = re.compile(_TIME + "\tinfo\trequest ", re.ASCII).match
 _WHEN: Final = re.compile(_TIME, re.ASCII).fullmatch
-_FIELD: Final = re.compile(r'([^ ="]+)=(?:"((?:[^"\\]|\\.)*)"|([^ "]*))(?: |$)').match
-_DROPPED: Final = re.compile(r"(\d{1,12}) access log lines were dropped", re.ASCII).match
+_FIELD: Final = re.compile(r'([^ ="]+)=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^ "]*))(?: |$)').match
+_DROPPED: Final = tuple(
+    re.compile(pattern, re.ASCII).match
+    for pattern in (
+        _TIME + r"\twarn\taccess_log dropped=(?P<lines>\d{1,12}) ",
+        r'\{"level": "warn", "time": "' + _TIME + r'", "scope": "access_log", "dropped": (?P<lines>\d{1,12}),',
+        r"(?P<lines>\d{1,12}) access log lines were dropped",
+    )
+)
 
 
 class Line(NamedTuple):
@@ -46,15 +53,14 @@ def read_line(text: str) -> Line | None:
 
 
 def dropped(text: str) -> int:
-    """How many lines are missing, by a line that says so (`LineWriter` does); 0 of any other line."""
-    found = _DROPPED(text)
-    return int(found[1]) if found else 0
+    """How many lines are missing, by a line that says so, as the log itself does; 0 of any other line."""
+    found = next(filter(None, (match(text) for match in _DROPPED)), None)
+    return int(found["lines"]) if found else 0
 
 
 def _bare(text: str) -> Fields:
-    """Without a quote in it, as most are. A key given twice is no line of ours: which one would hold?"""
-    pairs = [pair.split("=", 1) for pair in text.split(" ")]
-    return _once(pairs)
+    """Without a quote in it, as most are."""
+    return _named([pair.split("=", 1) for pair in text.split(" ")])
 
 
 def _quoted(text: str) -> Fields:
@@ -66,7 +72,7 @@ def _quoted(text: str) -> Fields:
         key, quoted, bare = found.groups()
         pairs.append((key, bare if quoted is None else _unescaped(quoted)))
         end = found.end()
-    return _once(pairs)
+    return _named(pairs)
 
 
 def _unescaped(text: str) -> str:
@@ -79,10 +85,18 @@ def _unescaped(text: str) -> str:
     return value
 
 
+def _named(pairs: Any) -> Fields:
+    fields = _once(pairs)
+    if "" in fields:
+        raise ValueError("a value without a key")
+    return fields
+
+
 def _once(pairs: Any) -> Fields:
+    """A key given twice is no line of ours: which one would hold?"""
     fields = dict(pairs)  # ValueError where a pair has one part
-    if len(fields) != len(pairs) or "" in fields:
-        raise ValueError("a key is given twice, or none")
+    if len(fields) != len(pairs):
+        raise ValueError("a key is given twice")
     return fields
 
 

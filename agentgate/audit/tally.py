@@ -7,7 +7,7 @@ groups. Where there are too many, the smallest are counted as one, `others`; tot
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, Final, TypeVar
 
 from .histogram import Histogram
@@ -97,7 +97,7 @@ class Tally:
         if self.unseen:
             self.unseen.difference_update(fields)
             if len(self.seen) < MAX_FIELDS:
-                self.seen.update(fields)
+                self.seen.update(map(str, map(short, islice(fields, MAX_FIELDS))))
         key = tuple([value_of(fields, name) for name in self._keys])
         group = self.groups.get(key)
         if group is None:

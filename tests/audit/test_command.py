@@ -189,6 +189,25 @@ def test_lone_surrogates_are_printed_and_written(log: Path, capsys: pytest.Captu
     assert document(capsys, "access.log", "--by", "principal") if capsys.readouterr() else None
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a=b " * 250_000,
+        'a="' + '\\"' * 500_000 + '"',
+        'a="' + "x" * 1_000_000,
+        "a=" + "b" * 1_000_000 + " principal=" + "c" * 40_000,
+        " ".join(f"a{number}=b" for number in range(100_000)),
+        " ".join(f'a{number}="b"' for number in range(80_000)),
+    ],
+    ids=["repeated", "escapes", "unended", "long", "many", "many quoted"],
+)
+def test_the_worst_of_lines_take_no_time_and_no_space(line: str, log: Path) -> None:
+    text = f"2026-11-24T10:00:00.000000Z\tinfo\trequest {line}\n"
+    log.write_text(text * 3)
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28)); "
+    assert run(limited + MAIN.replace("main()", "main([*sys.argv[1:], '--by', 'a'])"), log).returncode in (0, 2)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

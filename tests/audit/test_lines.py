@@ -52,6 +52,7 @@ def test_json() -> None:
     assert (found.time, found.minute * 60) == (TIME, 1_795_514_400)
     assert (found.fields["principal"], found.fields["http.status"]) == ("alice", 200)
     assert found.fields["shadow.rule"] == ["a", "b"]
+    assert read_line(as_json(replay={"": 1})) is not None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,13 @@ def test_no_line_is_too_strange(line: str) -> None:
     ("line", "number"),
     [
         ("41 access log lines were dropped: the reader of this stream is too slow", 41),
+        (f'{TIME}\twarn\taccess_log dropped=41 message="lines were dropped: whoever takes them is too slow"', 41),
+        (json.dumps({"level": "warn", "time": TIME, "scope": "access_log", "dropped": 41, "message": "lines"}), 41),
         ("x 41 access log lines were dropped", 0),
+        (f"x{TIME}\twarn\taccess_log dropped=41 ", 0),
+        (f"{TIME}\tinfo\trequest dropped=41 ", 0),
+        ("41 ", 0),
+        (as_json(dropped=41), 0),
         ("access log lines were dropped", 0),
     ],
 )
