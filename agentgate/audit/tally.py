@@ -159,7 +159,7 @@ def is_refused(fields: Fields) -> bool:
 
     A reason that is not known counts as one to refuse.
     """
-    reason = fields.get("reason")
+    reason = short(fields.get("reason"))
     if reason is None:
         return "rule" in fields
     if reason == "Internal":  # a policy that did not answer, or an app that raised
@@ -169,10 +169,9 @@ def is_refused(fields: Fields) -> bool:
 
 def has_failed(fields: Fields) -> bool:
     """Whether a request that was let through came to nothing."""
-    reason = fields.get("reason")
+    reason = short(fields.get("reason"))
     if reason is None:
-        status = fields.get("http.status")
-        return status is not None and str(status)[:1] == "5"
+        return (short(fields.get("http.status")) or "").startswith("5")
     return reason not in _ANSWERED
 
 

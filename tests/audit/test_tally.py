@@ -5,10 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentgate.audit import tally as bounds
 from agentgate.audit.lines import Fields, Line
-from agentgate.audit.names import keys_of, short
+from agentgate.audit.names import SHORT, keys_of, short
 from agentgate.audit.tally import Tally, has_failed, is_refused
 from agentgate.audit.timeline import MAX_MOMENTS, STEPS, Timeline
 from agentgate.errors import ConfigurationError
@@ -182,6 +184,22 @@ def test_groups_are_bounded_and_the_heaviest_stay(monkeypatch: pytest.MonkeyPatc
     assert sum(cause.calls for cause in found.refusals.values()) == 3000
     assert sum(cause.calls for cause in found.shadows.values()) == 1000
     assert found.folded
+
+
+KEYS = [*SHORT.values(), "duration", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]
+KEYS += ["shadow.policy", "shadow.rule", "shadow.detail"]
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), values)))
+def test_a_value_of_json_may_be_anything(lines: list[Fields]) -> None:
+    """A log that was added to has fields of any type under any name."""
+    found = tally(lines, ",".join(SHORT))
+    assert found.total.calls == len(lines) == sum(group.calls for group in found.groups.values())
 
 
 def test_long_values_are_counted_as_one() -> None:
