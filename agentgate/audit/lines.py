@@ -21,7 +21,6 @@ _DROPPED: Final = tuple(
     for pattern in (
         _TIME + r"\twarn\taccess_log dropped=(?P<lines>\d{1,12}) ",
         r'\{"level": "warn", "time": "' + _TIME + r'", "scope": "access_log", "dropped": (?P<lines>\d{1,12}),',
-        r"(?P<lines>\d{1,12}) access log lines were dropped",
     )
 )
 

@@ -52,13 +52,15 @@ RULES: Final = {
     "export_orders": "exports are for billing",
 }
 ON_TRIAL: Final = "exports need a ticket"
+DROPPED: Final = "dropped"
 OTHERS: Final = {  # lines of something else, before the line of that share of the day
     0.0: "INFO:     Uvicorn running on http://0.0.0.0:8080 (Press CTRL+C to quit)",
-    0.45: "41 access log lines were dropped: the reader of this stream is too slow",
+    0.45: DROPPED,
     0.71: "agentgate: WARNING: the key of alice is not renewed in time",
 }
 
 Line = dict[str, Any]
+_STAMP: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 _BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch
 
 
@@ -69,16 +71,25 @@ def day(requests: int, format: Literal["text", "json"] = "text") -> Iterator[str
     busy = list(itertools.accumulate(HOURS))
     for number in range(requests):
         while others and others[0][0] <= number:
-            yield others.pop(0)[1]
+            text = others.pop(0)[1]
+            yield notice(format) if text == DROPPED else text
         at = (number + chance.random()) / requests * busy[-1]
         hour = min(bisect(busy, at), 23)
         time = DAY + timedelta(hours=hour + 1 - (busy[hour] - at) / HOURS[hour])
         yield rendered(time, request(chance, time), format)
 
 
+def notice(format: Literal["text", "json"]) -> str:
+    """As AccessLog says that lines are missing."""
+    stamp, said = (DAY + timedelta(hours=12)).strftime(_STAMP), "lines were dropped: whoever takes them is too slow"
+    if format == "json":
+        return json.dumps({"level": "warn", "time": stamp, "scope": "access_log", "dropped": 41, "message": said})
+    return f'{stamp}\twarn\taccess_log dropped=41 message="{said}"'
+
+
 def rendered(time: datetime, fields: Line, format: Literal["text", "json"]) -> str:
     """As AccessLog writes it."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = time.strftime(_STAMP)
     if format == "json":
         return json.dumps({"level": "info", "time": stamp, "scope": "request", **fields})
     pairs = [f"{k}={v if k != 'error' and _BARE(str(v)) else json.dumps(str(v))}" for k, v in fields.items()]
