@@ -16,6 +16,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -132,6 +133,9 @@ def test_shell_blocks_do_what_the_page_says(page: Path, folder: Path) -> None:
     for tool in ("curl", "jq"):
         if re.search(rf"^{tool} ", commands, re.MULTILINE) and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
+    if re.search(r"^agentgate audit ", commands, re.MULTILINE):
+        a_day = runpy.run_path(str(ROOT / "tests" / "audit" / "day.py"))["day"]
+        (folder / "access.log").write_text("".join(line + "\n" for line in a_day(20_000)))
     with Shell(folder) as shell:
         for block, following in zip(found, [*found[1:], None], strict=True):
             if block.file is not None:

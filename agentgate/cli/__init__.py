@@ -15,7 +15,8 @@ from typing import Final
 from .. import __version__
 from ..errors import ConfigurationError
 
-_EXTRA: Final = ("prometheus_client", "pydantic", "uvicorn", "yaml")  # what the extra `cli` brings; `keys` does without
+# What the extra `cli` brings; `audit` and `keys` do without.
+_EXTRA: Final = ("prometheus_client", "pydantic", "uvicorn", "yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,6 +116,23 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--arguments", metavar="JSON", help="the arguments of the --tool")
     explain.add_argument("--model", metavar="NAME", help="ask this model of an LLM provider")
     explain.set_defaults(run=_explain)
+
+    audit = commands.add_parser(
+        "audit", help="tell who called what by an access log, and what was refused by which rule", allow_abbrev=False
+    )
+    audit.add_argument("files", nargs="+", metavar="FILE", help="access log, gzipped or not; - is standard input")
+    audit.add_argument(
+        "--by",
+        default="principal,called",
+        metavar="FIELDS",
+        help="what calls are counted by: principal, called, tool, model, route, rule, status, ...; "
+        "any field of the log (default: %(default)s)",
+    )
+    audit.add_argument("--since", metavar="TIME", help="30m, 24h or 7d ago, or a time such as 2026-11-24T10:00:00Z")
+    audit.add_argument("--until", metavar="TIME", help="as --since; calls at that time are not counted")
+    audit.add_argument("--json", action="store_true", help="print JSON, for programs")
+    audit.add_argument("--html", metavar="FILE", help="write a page with charts, too")
+    audit.set_defaults(run=_audit)
 
     keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -218,6 +236,19 @@ def _explain(arguments: argparse.Namespace) -> int:
         model=arguments.model,
     )
     return explain(arguments.files, asked, gateway=arguments.gateway, public_url=arguments.public_url)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from .audit import audit
+
+    return audit(
+        arguments.files,
+        by=arguments.by,
+        since=arguments.since,
+        until=arguments.until,
+        as_json=arguments.json,
+        html=arguments.html,
+    )
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ curl -i localhost:{port}/v1/chat/completions -H "Authorization: Bearer $READER" 
 curl -i localhost:{port}/v1/chat/completions -H "Authorization: Bearer $READER" -H "$J" -d '{{"model":"gpt-4o","messages":[{{"role":"user","content":"hello"}}]}}'
 curl -i localhost:{port}/echo/.well-known/agent-card.json -H "Authorization: Bearer $READER"
 curl -i localhost:{port}/echo -H "Authorization: Bearer $ADMIN" -H "$J" -H "A2A-Version: 1.0" -d '{{"jsonrpc":"2.0","id":4,"method":"SendMessage","params":{{"message":{{"messageId":"1","role":"ROLE_USER","parts":[{{"text":"hello"}}]}}}}}}'
+# Who called what, and what was refused: agentgate demo | tee access.log, and then agentgate audit access.log
 """  # noqa: E501  (lines for a shell)
 
 

@@ -173,7 +173,7 @@ def test_the_hints_of_the_demo_can_be_typed() -> None:
 def test_the_demo_has_tools_a_model_and_an_agent() -> None:
     """Typed line by line into one shell: what the reader and the admin are answered, and what the log says of it."""
     with demo() as (process, _):
-        lines = [process.error_line() for _ in range(11)]
+        lines = [process.error_line() for _ in range(12)]
         script = "\n".join(line.replace("curl -i", "curl -s") + ("; echo" if "curl" in line else "") for line in lines)
         shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=SECONDS, check=True)
         _, log, rest = process.end()
