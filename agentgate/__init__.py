@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     from .gate import Gate
     from .limits.rate_limit import RateLimit
     from .limits.redis import RedisStore
-    from .middleware import AccessLogMiddleware, APIKeyMiddleware, CELMiddleware, JWTMiddleware, MetricsMiddleware
+    from .middleware import (
+        AccessLogMiddleware,
+        APIKeyMiddleware,
+        CELMiddleware,
+        JWTMiddleware,
+        MetricsMiddleware,
+        TracingMiddleware,
+    )
     from .names import Names
     from .observe.access_log import AccessLog
     from .observe.metrics import Metrics
+    from .observe.tracing import Tracing
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
@@ -54,6 +62,7 @@ __all__ = [
     "CELMiddleware",
     "AccessLogMiddleware",
     "MetricsMiddleware",
+    "TracingMiddleware",
     # who is asking
     "APIKeyAuth",
     "StaticKeys",
@@ -99,6 +108,7 @@ __all__ = [
     # what happened
     "AccessLog",
     "Metrics",
+    "Tracing",
     "Names",
     "Record",
     "record_of",
@@ -142,10 +152,12 @@ _MODULES = {
     "gate": "Gate",
     "limits.rate_limit": "RateLimit",
     "limits.redis": "RedisStore",
-    "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware MetricsMiddleware",
+    "middleware": "AccessLogMiddleware APIKeyMiddleware CELMiddleware JWTMiddleware MetricsMiddleware "
+    "TracingMiddleware",
     "names": "Names",
     "observe.access_log": "AccessLog",
     "observe.metrics": "Metrics",
+    "observe.tracing": "Tracing",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",

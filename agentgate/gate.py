@@ -361,6 +361,8 @@ def _recording(record: Record, send: Send) -> Send:
             if body:
                 if record.first_byte is None:
                     record.first_byte = record.elapsed
+                else:
+                    record.streamed = True
                 record.bytes_sent += len(body)
             last = not message.get("more_body", False)
             record.complete = last

@@ -25,6 +25,8 @@ from .rules import CELRules
 from .secret import Secret
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from .observe.metrics import Metrics
 
 
@@ -135,3 +137,19 @@ class MetricsMiddleware(Gate):
 
     def __init__(self, app: ASGIApp, metrics: "Metrics", *, edge: Edge | None = None) -> None:
         super().__init__(app, observe=[metrics], edge=edge)
+
+
+class TracingMiddleware(Gate):
+    """`Gate(app, observe=[Tracing(provider=provider, public_endpoint=public_endpoint)], edge=edge)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        provider: "TracerProvider | None" = None,
+        public_endpoint: bool = False,
+        edge: Edge | None = None,
+    ) -> None:
+        from .observe.tracing import Tracing  # OpenTelemetry, for those who want it
+
+        super().__init__(app, observe=[Tracing(provider=provider, public_endpoint=public_endpoint)], edge=edge)

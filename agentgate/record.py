@@ -33,7 +33,7 @@ class Record:
     protocol knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to
     upstreams. `added_headers` are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the
     request is traced. `app_scope` is what the app was called with, where frameworks write down which of their routes
-    they took; it is let go of at the end.
+    they took; it is let go of at the end. `streamed` says whether the body went out in several pieces.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class Record:
         "route",
         "span_id",
         "status",
+        "streamed",
         "trace_id",
         "trail",
         "view",
@@ -90,6 +91,7 @@ class Record:
         self.complete = False
         self.added_headers: RawHeaders = ()
         self.first_byte: float | None = None
+        self.streamed = False
         self.duration: float | None = None
         self.trace_id: str | None = None
         self.span_id: str | None = None
@@ -142,8 +144,7 @@ class Record:
         want to hear when the app has returned."""
         if not self._hooks:
             return ()
-        told = self._observing[self._judged :]
-        self._judged = len(self._observing)
+        told, self._judged = self._observing[self._judged :], len(self._observing)
         self._tell("judged", told)
         return [pair for pair in told if "returned" in pair[0].hooks]
 
@@ -171,7 +172,8 @@ class Record:
             return
         self.duration = self.elapsed
         self.forwarded()
-        self.judged()
+        if self._judged < len(self._observing):
+            self.judged()
         for callback in self.afterwards:
             try:
                 callback(self)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentgate import (
     AccessLog,
@@ -30,6 +33,7 @@ from agentgate import (
     Secret,
     StaticJWKS,
     StaticKeys,
+    Tracing,
     allow,
     hash_key,
     record_of,
@@ -160,11 +164,18 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def gates(log: Callable[[str], object], recorder: Recorder) -> list[Gate]:
-    """Gates of every kind, with a log in both formats."""
+def gates(log: Callable[[str], object], recorder: Recorder, *others: Observer) -> list[Gate]:
+    """Gates of every kind, with a log in both formats, and the other observers."""
     locations: list[Location] = [BEARER, Header("x-api-key"), Query("api_key"), Cookie("session")]
     keys = StaticKeys([Key("alice", GOOD, {"note": "fine"})])
-    observe = [AccessLog(log), AccessLog(log, format="json"), AccessLog(logging.getLogger("app")), Loud(), recorder]
+    observe: list[Observer] = [
+        AccessLog(log),
+        AccessLog(log, format="json"),
+        AccessLog(logging.getLogger("app")),
+        Loud(),
+        recorder,
+        *others,
+    ]
     built = [
         Gate(app, authenticate=[APIKeyAuth(keys, location=location)], mode=mode, observe=observe)
         for location in locations
@@ -214,7 +225,10 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
     caplog.set_level(logging.DEBUG)
     lines: list[str] = []
     recorder = Recorder()
-    built = gates(lines.append, recorder)
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    built = gates(lines.append, recorder, Tracing(provider=provider))
     for gate in built:
         for scope in (http_scope(method, target, **options), websocket_scope(target, **options)):
             exchange = await drive(gate, scope, body=body, catch=True)
@@ -225,8 +239,11 @@ async def test_no_request_leaves_a_secret_anywhere(name: str, caplog: pytest.Log
         assert CANARY not in repr(gate.explain(request))
         assert CANARY not in repr([decision.verdicts for decision in gate.explain(request, every=True)])
     assert len(lines) == 2 * len(recorder.records) == 4 * len(built)
+    traced = "".join(span.to_json() for span in spans.get_finished_spans())
+    assert len(spans.get_finished_spans()) == 2 * len(built)
+    assert CANARY not in traced
     for part in parts_of_token(options):
-        assert part not in "".join(lines) + caplog.text + repr(recorder.records)
+        assert part not in "".join(lines) + caplog.text + repr(recorder.records) + traced
     for line in lines:
         assert CANARY not in line.replace("x-canary", "").replace("x_canary", "")
     assert CANARY not in caplog.text

@@ -28,12 +28,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 import pytest
+import yaml
 
 import agentgate
 import agentgate.manifests
 import agentgate.testing
 from agentgate import Edge, Principal, Reason, Record, Request, deny
 from agentgate.context import READERS
+from agentgate.observe import semconv
 from agentgate.observe.fields import DETAILS, fields
 from agentgate.observe.redaction import HARMLESS_HEADERS
 from agentgate.observe.replay_fields import replay_fields
@@ -287,6 +289,7 @@ EXPECTED: Final = {
         '{"error": {"message": "rate limit exceeded", "type": "requests", "param": null, "code": "rate_limit_exceeded"}'
         "}",
     ],
+    "tracing.py": ["GET: 401, deny", "GET /items/{id}: 200, allow"],
     "stacked_middleware.py": ["HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "hello"],
     "agent_gateway.py": [
         '"url": "http://localhost:8080/echo"',
@@ -398,6 +401,7 @@ _ALIASES: Final = (
     ("Union[Literal['second', 'minute', 'hour', 'day'], int]", "Literal['second', 'minute', 'hour', 'day'] | int"),
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<built-in function monotonic>", "time.monotonic"),
+    ("'TracerProvider | None'", "TracerProvider | None"),
     ("<factory>", "{}"),
     ("mappingproxy({})", "{}"),
 )
@@ -545,6 +549,14 @@ def test_what_is_said_of_llm_apis() -> None:
         assert json.loads(body) == json.loads(shown)
 
 
+def test_every_attribute_of_a_span() -> None:
+    listed = [name for row in table("tracing.md", "Attribute") for name in row[0].replace("`", "").split(", ")]
+    others = {semconv.SCHEMA_URL, semconv.OTHER, semconv.FIRST_BYTE}
+    names = {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str)} - others
+    assert len(listed) == len(set(listed))
+    assert set(listed) == names.union(semconv.DETAILS.values()) - {semconv._AS_THEY_ARE}
+
+
 def refusals() -> Iterator[tuple[str, Request]]:
     """A request for each row of the table of what the edge refuses."""
     get = Request.http
@@ -631,6 +643,13 @@ def test_pages_speak_of_the_project_alone(page: Path) -> None:
     for word in ("pypi", "index-url", "/work/", "/opt/", "coming soon", "artifactory"):
         assert word not in text
     assert re.search(r"registry[-./]\w|[-/]registry", text) is None  # prometheus_client's has no address
+
+
+@every_page
+def test_yaml_can_be_read(page: Path) -> None:
+    for block in blocks(page):
+        if block.info == "yaml":
+            assert [*yaml.safe_load_all(block.text)] != [None]
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -344,5 +344,6 @@ async def test_the_first_byte_is_timed() -> None:
     assert recorder.last.first_byte is not None
     assert recorder.last.duration is not None
     assert 0 < recorder.last.first_byte <= recorder.last.duration
+    assert not recorder.last.streamed
     await drive(Gate(App(), observe=[recorder], authorize=[NO]), http_scope(method="HEAD"))
     assert recorder.last.first_byte is None  # an answer to HEAD has no body

@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--log-replay", action="store_true", help="log what a policy needs to decide again, claims among it; with json"
     )
+    serve.add_argument(
+        "--otlp", metavar="URL", help="send traces to this OTLP receiver, such as http://localhost:4318, over HTTP"
+    )
     _weak_keys(serve)
     serve.add_argument(
         "--metrics-port",
@@ -201,6 +204,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         allow_weak_keys=arguments.allow_weak_keys,
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
+        otlp=arguments.otlp,
     )
 
 

@@ -17,6 +17,7 @@ from ..policy import Observer
 from ..respond import ASGIApp
 from . import complain, warn
 from .listen import CannotListen, addresses, is_loopback, listen, run
+from .otlp import exporting
 
 METRICS_PATH: Final = "/metrics"
 
@@ -35,42 +36,44 @@ def serve(
     allow_weak_keys: bool,
     metrics_host: str,
     metrics_port: int | None,
+    otlp: str | None,
 ) -> int:
     """Run until a signal ends it. Weak keys are let in where only this machine can call."""
     sockets: list[socket.socket] = []
-    try:
-        where = addresses(host)
-        if log_replay and log_format != "json":
-            raise ConfigurationError("--log-replay: it needs --log-format json")
-        log = AccessLog(None if log_file is None else Path(log_file), format=log_format, replay=log_replay)
-        observe: list[Observer] = [log]
-        metrics = None if metrics_port is None else Metrics()
-        if metrics is not None:
-            observe.append(metrics)
-        app = load_gateway(
-            files,
-            backends=_backends(backends),
-            gateway=gateway,
-            public_url=public_url,
-            observe=observe,
-            allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
-            resolve=_resolves,
-            warn=warn,
-        )
-        sockets = listen(where, port)
-        apps: list[tuple[ASGIApp, list[socket.socket]]] = [(app, sockets)]
-        says = f"listening on {', '.join(map(_url, sockets))}"
-        if metrics is not None and metrics_port is not None:
-            apps.append((_at_metrics(metrics), listen(addresses(metrics_host), metrics_port)))
-            says += f"; metrics on {', '.join(f'{_url(opened)}{METRICS_PATH}' for opened in apps[1][1])}"
-    except CannotListen as exc:
-        for opened in sockets:
-            opened.close()
-        return complain(str(exc), code=1)
-    try:
-        run(apps, ready=lambda: print(says, file=sys.stderr, flush=True))
-    finally:
-        log.close()
+    with exporting(otlp) as traced:
+        try:
+            where = addresses(host)
+            if log_replay and log_format != "json":
+                raise ConfigurationError("--log-replay: it needs --log-format json")
+            log = AccessLog(None if log_file is None else Path(log_file), format=log_format, replay=log_replay)
+            observe: list[Observer] = [log, *traced]
+            metrics = None if metrics_port is None else Metrics()
+            if metrics is not None:
+                observe.append(metrics)
+            app = load_gateway(
+                files,
+                backends=_backends(backends),
+                gateway=gateway,
+                public_url=public_url,
+                observe=observe,
+                allow_weak_keys=allow_weak_keys or all(map(is_loopback, where)),
+                resolve=_resolves,
+                warn=warn,
+            )
+            sockets = listen(where, port)
+            apps: list[tuple[ASGIApp, list[socket.socket]]] = [(app, sockets)]
+            says = f"listening on {', '.join(map(_url, sockets))}"
+            if metrics is not None and metrics_port is not None:
+                apps.append((_at_metrics(metrics), listen(addresses(metrics_host), metrics_port)))
+                says += f"; metrics on {', '.join(f'{_url(opened)}{METRICS_PATH}' for opened in apps[1][1])}"
+        except CannotListen as exc:
+            for opened in sockets:
+                opened.close()
+            return complain(str(exc), code=1)
+        try:
+            run(apps, ready=lambda: print(says, file=sys.stderr, flush=True))
+        finally:
+            log.close()
     return 0
 
 

@@ -15,6 +15,7 @@ from ..names import Names
 from ..policy import Observer
 from ..record import Record
 from ..request import Request
+from .route import route_of
 from .series import MAX_SERIES, OTHER, Series
 
 if TYPE_CHECKING:
@@ -248,9 +249,7 @@ def _route(record: Record, names: Names) -> str:
     """The route's name in a gateway; else the path of the app's own route, as Starlette and FastAPI leave it behind."""
     if record.route is not None:
         return _within(record.route, names.routes)
-    route = None if record.app_scope is None else record.app_scope.get("route")
-    path = getattr(route, "path_format", None) or getattr(route, "path", None)
-    return path if isinstance(path, str) else ""
+    return route_of(record) or ""
 
 
 def _exemplar(record: Record) -> dict[str, str] | None:

@@ -39,6 +39,7 @@ SENSITIVE_PARAMETERS: Final = frozenset(
             "token",
             "x-api-key",
         ),
+        *("x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-goog-credential", "x-goog-signature"),
     }
 )
 """Query parameters whose values are never logged, besides those that a Gate reads credentials from."""

@@ -140,7 +140,7 @@ class Gateway:
         routed(record.view, self._backends[id(route.backend)], route.name)
         if route.backend.mounts and route.mount:
             record.view = _below(route, record.view)
-            scope = {**scope, "root_path": record.view.root_path}
+            scope = record.app_scope = {**scope, "root_path": record.view.root_path}
         app = self._apps[route]
         told = () if isinstance(app, Gate) else record.judged()
         try:

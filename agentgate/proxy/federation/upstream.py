@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import encode_header_value
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
+from ...observe.trace_context import current_headers
 from ...protocols.json_rpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from ...protocols.mcp.answers import MAX_ANSWER_BYTES
 from ...protocols.mcp.eras import HEADER_MISMATCH, LEGACY, MODERN, UNSUPPORTED_VERSION
@@ -121,6 +122,8 @@ class _Shared(httpx2.AsyncBaseTransport):
         pass
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        # The SDK sends in the context of whoever asks: the trace goes on over HTTP, too, as it does in `_meta`.
+        request.headers.update(current_headers())
         response = await self._inner.handle_async_request(request)
         # Where a redirect leads is nobody's business, and nobody has asked for what is compressed.
         if response.is_redirect or response.headers.get("content-encoding", "identity").strip().lower() != "identity":
