@@ -10,7 +10,7 @@ from typing import Any
 from ..gate import Gate
 from ..policy import Authorizer
 from ..protocols.protocol import Protocol
-from ..proxy.route import Backend
+from ..proxy.destination import Backend
 from ..respond import ASGIApp
 from .policies import Authentication
 

@@ -15,7 +15,9 @@ from ..allowed_models import AllowedModels
 from ..errors import ConfigurationError
 from ..policy import Authorizer
 from ..proxy.backend import HTTPBackend
-from ..proxy.route import Backend, Exact, Prefix, Regex, Route, route_url
+from ..proxy.destination import Backend
+from ..proxy.paths import Exact, Prefix, Regex
+from ..proxy.route import Route, route_url
 from .authorization import Rules, rules_for
 from .backends import AgentBackends
 from .guard import guarded
