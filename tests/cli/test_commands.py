@@ -152,7 +152,7 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.splitlines() == [
         f"{path}: document 1: kind: Deployment is not supported by this version:"
         " HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy,"
-        " AgentgatewayBackend",
+        " AgentgatewayBackend, Gateway, ReferenceGrant, Namespace, Service",
         f"{tmp_path}/b.yaml: cannot read (FileNotFoundError)",
         "there is no HTTPRoute: nothing would be served",
     ]
