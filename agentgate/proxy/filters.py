@@ -52,7 +52,7 @@ class Filtering:
     """An app behind filters (`CORS` aside)."""
 
     def __init__(self, app: ASGIApp, filters: Sequence[Filter], matched: Path | None) -> None:
-        self.app = app
+        self.behind = app
         self._matched = matched
         self._request = next((one for one in filters if isinstance(one, RequestHeaders)), None)
         self._response = next((one for one in filters if isinstance(one, ResponseHeaders)), None)
@@ -86,7 +86,7 @@ class Filtering:
             mirrors = [mirror for mirror in self._mirrors if mirror.wanted()]
             if mirrors:
                 receive = Copying(mirrors, scope, record, receive).receive
-        await self.app(scope, receive, send)
+        await self.behind(scope, receive, send)
 
 
 def served(

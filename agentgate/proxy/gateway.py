@@ -15,7 +15,7 @@ from ..auth.resource import public_url as checked_public_url
 from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
-from ..gate import Gate, checked_mode, slot
+from ..gate import Gate, checked_mode, gate_behind, slot
 from ..names import Names
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
@@ -91,8 +91,9 @@ class Gateway:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
             app = route.app
-            if isinstance(app, Gate):  # the backend's own
-                self._gates[route] = app
+            own = gate_behind(app)
+            if own is not None:  # the backend's
+                self._gates[route] = own
             protocol = route.backend.protocol
             if protocol is not None:
                 url = None if public_url is None else route.mounted_below(public_url)

@@ -25,7 +25,7 @@ class TimeLimit:
     def __init__(
         self, app: ASGIApp, *, request: float | None, backend: float | None, protocol: Protocol | None = None
     ) -> None:
-        self.app = app
+        self.behind = app
         self._request = request
         self._backend = backend
         self._protocol = protocol
@@ -47,7 +47,7 @@ class TimeLimit:
         clock = asyncio.timeout(seconds)
         try:
             async with clock:
-                await self.app(scope, receive, noting)
+                await self.behind(scope, receive, noting)
                 return
         except TimeoutError:
             if not clock.expired():

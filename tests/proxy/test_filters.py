@@ -270,11 +270,14 @@ def test_explain_tells_what_a_backend_answers_itself(backend: Any, status: int) 
     assert app.explain(Request.http())[-1].status == status
 
 
-def test_explain_asks_a_gate_that_is_the_backend_s_own() -> None:
+@pytest.mark.parametrize("policies", [{}, {"authorize": [CELRules(allow=["true"])]}])
+@pytest.mark.parametrize("options", [{}, {"filters": [RequestHeaders(remove=["x-a"])]}, {"timeout": 1}])
+async def test_a_gate_that_is_the_backend_s_own_is_asked(policies: dict[str, Any], options: dict[str, Any]) -> None:
     backend = HTTPBackend("http://up")
     backend.app = Gate(backend.app, authorize=[CELRules(allow=["false"])])
-    app = create_gateway(Route("/", backend), observe=[Recorder()])
+    app = create_gateway(Route("/", backend, **options, **policies), observe=[Recorder()])
     assert app.explain(Request.http())[-1].status == 403
+    assert (await ask(app)).status == 403
 
 
 # What is refused when built.
