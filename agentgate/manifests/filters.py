@@ -38,9 +38,9 @@ def make_filters(
 
 def _make(one: RouteFilter, place: str, backend_of: BackendOf) -> Filter | None:
     if one.request_header_modifier is not None:
-        return RequestHeaders(**_changes(one.request_header_modifier))
+        return RequestHeaders(**changes(one.request_header_modifier))
     if one.response_header_modifier is not None:
-        return ResponseHeaders(**_changes(one.response_header_modifier))
+        return ResponseHeaders(**changes(one.response_header_modifier))
     if one.request_redirect is not None:
         return _redirect(one.request_redirect)
     if one.url_rewrite is not None:
@@ -48,10 +48,10 @@ def _make(one: RouteFilter, place: str, backend_of: BackendOf) -> Filter | None:
     if one.request_mirror is not None:
         backend = backend_of(one.request_mirror.backend_ref, f"{place}.requestMirror.backendRef")
         return None if backend is None else Mirror(backend, fraction=one.request_mirror.share)
-    return None if one.cors is None else _cors(one.cors)
+    return None if one.cors is None else cors(one.cors)
 
 
-def _changes(written: HeaderModifier) -> dict[str, Any]:
+def changes(written: HeaderModifier) -> dict[str, Any]:
     return {
         "set": {one.name: one.value for one in written.set},
         "add": {one.name: one.value for one in written.add},
@@ -72,7 +72,7 @@ def _redirect(written: RequestRedirect) -> Redirect:
     return Redirect(scheme=written.scheme, port=written.port, status=written.status_code, **_target(written))
 
 
-def _cors(written: CORSFilter) -> CORS:
+def cors(written: CORSFilter) -> CORS:
     return CORS(
         written.allow_origins,
         methods=written.allow_methods,

@@ -19,6 +19,7 @@ from .policies import Attached, attach_keys, check_targets
 from .rate_limits import check_limits, rate_limits
 from .read import Documents, Faults, read_documents
 from .references import References
+from .route_policies import RoutePolicies
 from .routes import (
     build_routes,
     check_locations,
@@ -72,7 +73,7 @@ def load_gateway(
     attach_tokens(documents, services, attached)
     check_limits(documents, attached)
     log = _access_log(documents, chosen, observe, faults)
-    plan = plan_routes(documents.routes, listeners, services, references.note)
+    plan = plan_routes(documents.routes, listeners, services, RoutePolicies(documents, faults), references.note)
     if not documents.broken("HTTPRoute"):
         services.check_unused()
     url = public_url_of(public_url, attached.all(), faults)

@@ -5,7 +5,7 @@ Which Gateway is meant is read from the routes themselves: it need not have a do
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from ..proxy.paths import Exact, Path, Prefix, Regex
 from ..proxy.route import Route, route_url
 from ..proxy.weighted import Filtered, Weighted
 from .authorization import Rules, rules_for
-from .filter_kinds import ObjectRef, RouteFilter, Timeouts
+from .filter_kinds import ObjectRef, RouteFilter
 from .filters import make_filters
 from .gateways import Attachment, Listeners
 from .guard import guarded
@@ -30,6 +30,7 @@ from .policies import Attached, Authentication
 from .rate_limits import Limits, limits_for, wanted_limits
 from .read import Document, Documents, Faults
 from .route_kinds import HTTPRoute, PathMatch, RouteMatch, RouteRule, ValueMatch
+from .route_policies import RoutePolicies
 from .services import Services
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest
@@ -65,7 +66,8 @@ class Rule:
 
     backends: Sequence[tuple[str | None, int, Sequence[Filter]]]
     filters: Sequence[Filter]
-    timeouts: Timeouts | None
+    timeout: float | None
+    backend_timeout: float | None
 
     @property
     def service(self) -> str | None:
@@ -83,12 +85,9 @@ class Rule:
         else:
             backend = shares[0][0] if len(shares) == 1 else Weighted(shares)
         inner = [one for one in self.filters if not isinstance(one, CORS)]
-        limits = self.timeouts
-        if not inner and limits is None:
+        if not inner and self.timeout is None and self.backend_timeout is None:
             return backend
-        timeout = (limits and limits.request) or None  # 0 is none
-        backend_timeout = (limits and limits.backend_request) or None
-        return Filtered(backend, inner, path=path, timeout=timeout, backend_timeout=backend_timeout)
+        return Filtered(backend, inner, path=path, timeout=self.timeout, backend_timeout=self.backend_timeout)
 
 
 def _backend(service: str | None, services: Services) -> Backend:
@@ -109,7 +108,11 @@ class Plan(NamedTuple):
 
 
 def plan_routes(
-    documents: Sequence[Document[HTTPRoute]], listeners: Listeners, services: Services, warn: Callable[[str], object]
+    documents: Sequence[Document[HTTPRoute]],
+    listeners: Listeners,
+    services: Services,
+    policies: RoutePolicies,
+    warn: Callable[[str], object],
 ) -> list[Plan]:
     """What to route, in the order in which the Gateway API breaks ties: the oldest, then by name, then as written.
 
@@ -123,6 +126,8 @@ def plan_routes(
             warn(document.at("spec.parentRefs", "no listener takes this route"))
         for number, written in enumerate(document.model.spec.rules):
             rule = _rule(document, written, f"spec.rules[{number}]", services, served=bool(attached))
+            if attached:
+                rule = _with_policies(rule, policies, listeners.gateway, document, services)
             plan += [Plan(document, rule, match, one) for match in written.matches or _ANY for one in attached]
     return plan
 
@@ -154,7 +159,25 @@ def _rule(document: Document[HTTPRoute], written: RouteRule, path: str, services
         if any(isinstance(one, CORS) for one in filters):
             services.faults.add(document.at(f"{place}.filters", f"CORS is {NOT_SUPPORTED} there"), document.order)
         backends.append((service, ref.weight, filters))
-    return Rule(backends, filters_at(written.filters, f"{path}.filters", protocol), written.timeouts)
+    filters, limits = filters_at(written.filters, f"{path}.filters", protocol), written.timeouts
+    if limits is None:
+        return Rule(backends, filters, None, None)
+    return Rule(backends, filters, limits.request, limits.backend_request)
+
+
+def _with_policies(
+    rule: Rule, policies: RoutePolicies, gateway: str | None, document: Document[HTTPRoute], services: Services
+) -> Rule:
+    """The rule with what policies say where it says nothing itself. A time limit of 0 is none."""
+    backend = None if rule.service is None else services.backend(rule.service)
+    policies.check(gateway, document.full_name, None if backend is None else backend.protocol)
+    timeout = policies.timeout(gateway, document.full_name) if rule.timeout is None else rule.timeout
+    return replace(
+        rule,
+        filters=[*rule.filters, *policies.filters(gateway, document.full_name, rule.filters)],
+        timeout=timeout or None,
+        backend_timeout=rule.backend_timeout or None,
+    )
 
 
 def _seniority(document: Document[HTTPRoute]) -> tuple[datetime, str, str]:

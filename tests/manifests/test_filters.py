@@ -168,8 +168,8 @@ def test_what_speaks_a_protocol_is_not_shared_rewritten_or_copied(
 
 def test_zero_is_no_limit(tmp_path: Path) -> None:
     (route,) = load(tmp_path, edited(ROUTE, rule(f"{{{ONE}, timeouts: {{request: 0s, backendRequest: 0ms}}}}"))).routes
-    assert isinstance(route.backend, Filtered)
-    assert route.backend.app is route.backend.backend.app
+    assert not isinstance(route.backend, Filtered)
+    assert route.app is route.backend.app
 
 
 def test_weights_are_shares(tmp_path: Path) -> None:
