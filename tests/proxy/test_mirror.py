@@ -23,6 +23,8 @@ from agentgate import (
     new_key,
 )
 from agentgate.proxy import mirror as module
+from agentgate.request import Scope
+from agentgate.respond import Receive, Send
 from agentgate.testing import Exchange, Recorder, drive, http_scope
 
 pytestmark = pytest.mark.anyio
@@ -259,3 +261,19 @@ def test_fractions_that_are_none(fraction: Any) -> None:
 def test_only_plain_http_is_copied_to() -> None:
     with pytest.raises(ConfigurationError, match="Mirror: only a plain HTTP backend"):
         Mirror(MCPBackend("http://up/mcp"))
+
+
+async def test_a_copy_s_client_never_leaves() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["body"] == b"body"
+        more = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert not more.done()
+        more.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    mirror = copied_to(Copies())
+    mirror.backend.app = app
+    await post(gateway(mirror))
+    await done(mirror)
+    assert (mirror.sent, mirror.failed) == (1, 0)
