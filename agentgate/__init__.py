@@ -39,13 +39,19 @@ if TYPE_CHECKING:
     from .protocols.mcp import MCP
     from .proxy.a2a import A2ABackend
     from .proxy.backend import HTTPBackend
+    from .proxy.cors import CORS
     from .proxy.federation.target import MCPTarget
     from .proxy.gateway import Gateway, create_gateway
+    from .proxy.header_changes import RequestHeaders, ResponseHeaders
     from .proxy.llm import LLMBackend
     from .proxy.mcp import MCPBackend
+    from .proxy.mirror import Mirror
+    from .proxy.paths import Exact, Prefix, Regex
     from .proxy.provider import Provider
-    from .proxy.route import Exact, Prefix, Regex, Route
+    from .proxy.route import Route
+    from .proxy.targets import Redirect, Rewrite
     from .proxy.upstream import PoolTransport
+    from .proxy.weighted import Filtered, Weighted
     from .record import Record, record_of
     from .request import Call, Principal, Request
     from .rules import CELRules
@@ -129,6 +135,15 @@ __all__ = [
     "A2A",
     "MCP",
     "PoolTransport",
+    "Weighted",
+    "Filtered",
+    # what a route does beside forwarding
+    "RequestHeaders",
+    "ResponseHeaders",
+    "Rewrite",
+    "Redirect",
+    "Mirror",
+    "CORS",
     # the rest
     "Secret",
     "AgentgateError",
@@ -164,13 +179,19 @@ _MODULES = {
     "proxy.a2a": "A2ABackend",
     "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
+    "proxy.cors": "CORS",
     "proxy.federation.target": "MCPTarget",
     "proxy.gateway": "Gateway create_gateway",
+    "proxy.header_changes": "RequestHeaders ResponseHeaders",
     "proxy.llm": "LLMBackend",
     "proxy.mcp": "MCPBackend",
+    "proxy.mirror": "Mirror",
+    "proxy.paths": "Exact Prefix Regex",
     "proxy.provider": "Provider",
-    "proxy.route": "Exact Prefix Regex Route",
+    "proxy.route": "Route",
+    "proxy.targets": "Redirect Rewrite",
     "proxy.upstream": "PoolTransport",
+    "proxy.weighted": "Filtered Weighted",
     "record": "Record record_of",
     "request": "Call Principal Request",
     "rules": "CELRules",

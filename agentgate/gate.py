@@ -72,7 +72,7 @@ class Gate:
         self.resource = protected_resource(public_url, self.authenticate)
         self._posture = Posture(self.authenticate, self.authorize, self.mode, self.protocol, reads_body, self.identity)
         self.decides = bool(self.authenticate or self.authorize)
-        self.innermost = not isinstance(app, Gate)  # no Gate behind it will know more
+        self.innermost = gate_behind(app) is None  # no Gate behind it will know more
         self._buffers = reads_body or protocol is not None
         self._asks = self.decides or protocol is not None
         self._restricts = self._posture.restricts
@@ -267,9 +267,10 @@ class Gate:
         except StopIteration as stop:
             outcome: Outcome = stop.value
         stands = outcome.decision
-        if isinstance(self.app, Gate) and (stands.effect == "allow" or every):
+        inner = gate_behind(self.app)
+        if inner is not None and (stands.effect == "allow" or every):
             headers, query = _sent(view, outcome)
-            within = self.app._explain(with_headers(view, tuple(headers), query), known=known, every=every)
+            within = inner._explain(with_headers(view, tuple(headers), query), known=known, every=every)
             return [*trail, *(within if stands.effect == "allow" else [*within[:-1], stands])]
         if stands.effect == "allow":  # where nobody had to say yes, the list still ends with what stands
             stands = trail[-1] if trail and trail[-1].effect == "allow" and trail[-1].enforced else OPEN
@@ -279,6 +280,13 @@ class Gate:
         slots = ("authenticate", "authorize", "observe")
         parts = [f"{name}={[*getattr(self, name)]!r}" for name in slots if getattr(self, name)]
         return f"Gate({', '.join(parts)}, mode={self.mode!r})"
+
+
+def gate_behind(app: ASGIApp | None) -> Gate | None:
+    """The Gate that an app is, or hands requests to: what a route does with what was let through says so (`behind`)."""
+    while app is not None and not isinstance(app, Gate):
+        app = getattr(app, "behind", None)
+    return app
 
 
 def checked_mode(mode: Mode) -> Mode:

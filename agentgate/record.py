@@ -31,9 +31,10 @@ class Record:
     `first_byte` is when the first byte of the body went out, in seconds from the start, and `complete` whether the last
     one did. `calls` are those that the request was read as, None when nobody has read it. `details` are what the
     protocol knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to
-    upstreams. `added_headers` are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the
-    request is traced. `app_scope` is what the app was called with, where frameworks write down which of their routes
-    they took; it is let go of at the end. `streamed` says whether the body went out in several pieces.
+    upstreams, and `rewritten` path and Host for them, where the route tells others than the request's. `added_headers`
+    are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the request is traced.
+    `app_scope` is what the app was called with, where frameworks write down which of their routes they took; it is let
+    go of at the end. `streamed` says whether the body went out in several pieces.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Record:
         "refusal",
         "request",
         "response_headers",
+        "rewritten",
         "route",
         "span_id",
         "status",
@@ -77,6 +79,7 @@ class Record:
         self.edge: object = None  # by whose rules that view was found to have one reading
         self.trail: list[Decision] = []
         self.refusal: Decision | None = None
+        self.rewritten: tuple[bytes | None, bytes | None] = (None, None)
         self.route: str | None = None
         self.endpoint: str | None = None
         self.protocol: str | None = "http"

@@ -91,6 +91,10 @@ class IdentityHeaders:
             kept.append(pair)
         return headers if len(kept) == len(headers) and all(map(_is, kept, headers)) else tuple(kept)
 
+    def owns(self, name: bytes) -> bool:
+        """Whether a header of this name could be taken for one of these."""
+        return fold(name) in self._folded
+
     def of(self, policy: "Authenticator", principal: Principal) -> RawHeaders:
         """The headers for a principal that this authenticator has proved; an absent attribute makes none.
 

@@ -159,6 +159,12 @@ def _documents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
     parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="the Gateway that is meant, when there are several")
     parser.add_argument(
+        "--listener-port",
+        type=_port,
+        metavar="PORT",
+        help="the port of the listeners that are meant, when they have several",
+    )
+    parser.add_argument(
         "--public-url", metavar="URL", help="where clients reach the gateway: OAuth clients are told where to log in"
     )
 
@@ -197,6 +203,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         backends=arguments.backend,
         gateway=arguments.gateway,
+        listener_port=arguments.listener_port,
         public_url=arguments.public_url,
         log_format=arguments.log_format,
         log_file=arguments.log_file,
@@ -216,6 +223,7 @@ def _check(arguments: argparse.Namespace) -> int:
     return check(
         arguments.files,
         gateway=arguments.gateway,
+        listener_port=arguments.listener_port,
         public_url=arguments.public_url,
         allow_weak_keys=arguments.allow_weak_keys,
     )
@@ -239,7 +247,13 @@ def _explain(arguments: argparse.Namespace) -> int:
         arguments=arguments.arguments,
         model=arguments.model,
     )
-    return explain(arguments.files, asked, gateway=arguments.gateway, public_url=arguments.public_url)
+    return explain(
+        arguments.files,
+        asked,
+        gateway=arguments.gateway,
+        listener_port=arguments.listener_port,
+        public_url=arguments.public_url,
+    )
 
 
 def _audit(arguments: argparse.Namespace) -> int:

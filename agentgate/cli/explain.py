@@ -42,7 +42,9 @@ class Asked(NamedTuple):
     model: str | None
 
 
-def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_url: str | None) -> int:
+def explain(
+    files: Sequence[str], asked: Asked, *, gateway: str | None, listener_port: int | None, public_url: str | None
+) -> int:
     """Print the explanation. Returns 0 where the request is allowed or answered here, 1 where it is denied."""
     request = _request(asked)
     # Whether a key is weak does not matter here: nobody can call.
@@ -50,6 +52,7 @@ def explain(files: Sequence[str], asked: Asked, *, gateway: str | None, public_u
     found = load_gateway(
         files,
         gateway=gateway,
+        listener_port=listener_port,
         public_url=public_url,
         observe=[unheard],
         allow_weak_keys=True,

@@ -10,9 +10,9 @@ from ..errors import ConfigurationError
 from ..protocols.llm import ProviderName
 from ..proxy.a2a import A2ABackend
 from ..proxy.backend import HTTPBackend
+from ..proxy.destination import Backend
 from ..proxy.llm import LLMBackend
 from ..proxy.mcp import MCPBackend
-from ..proxy.route import Backend
 from ..secret import Secret
 from .backend_kinds import AgentgatewayBackend, LLMProvider, Server
 from .keys import text_of

@@ -4,13 +4,15 @@ One Gate asks its authenticators until one recognises the credential; so to want
 the route's own, the inner one stands before the backend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..decision import Decision
 from ..gate import Gate
 from ..policy import Authorizer
 from ..protocols.protocol import Protocol
-from ..proxy.route import Backend
+from ..proxy.destination import Backend
+from ..request import Request
 from ..respond import ASGIApp
 from .policies import Authentication
 
@@ -23,6 +25,10 @@ class _Guarded:
         self.protocol: Protocol | None = None  # read by the inner Gate, whose rules are about it
         self.app: ASGIApp = gate
         self._backend = backend
+
+    def answer(self, request: Request) -> Decision | None:
+        answer: Callable[[Request], Decision | None] | None = getattr(self._backend, "answer", None)
+        return None if answer is None else answer(request)
 
     async def aclose(self) -> None:
         await self._backend.aclose()

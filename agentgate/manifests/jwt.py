@@ -20,7 +20,7 @@ from ..policy import Authenticator
 from .policies import MODES, Attached, Authentication, location_of
 from .policy_kinds import AgentgatewayPolicy, JWTAuthentication, Provider, ProviderKeys, RemoteKeys
 from .read import Document, Documents, Faults
-from .routes import Services
+from .services import Services
 
 FIELD: Final = "spec.traffic.jwtAuthentication"
 

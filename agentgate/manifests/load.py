@@ -8,17 +8,19 @@ from typing import Any, Final
 
 from ..observe.access_log import AccessLog
 from ..policy import Observer
-from ..proxy.gateway import Gateway, create_gateway
+from ..proxy.gateway import Gateway
 from .authorization import authorizations, mcp_authorizations
 from .backends import AgentBackends
 from .frontend import AccessLogPolicy, shaped
+from .gateways import Listeners
 from .jwt import attach_tokens, check_resources, public_url_of
 from .keys import KeySources, check_base64
 from .policies import Attached, attach_keys, check_targets
 from .rate_limits import check_limits, rate_limits
 from .read import Documents, Faults, read_documents
+from .references import References
+from .route_policies import RoutePolicies
 from .routes import (
-    Services,
     build_routes,
     check_locations,
     check_protocols,
@@ -27,6 +29,7 @@ from .routes import (
     plan_routes,
     route_urls,
 )
+from .services import Services
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _logger = logging.getLogger("agentgate.manifests")
@@ -37,6 +40,7 @@ def load_gateway(
     *,
     backends: Mapping[str, str] = _NONE,
     gateway: str | None = None,
+    listener_port: int | None = None,
     public_url: str | None = None,
     observe: Sequence[Observer] = (),
     allow_weak_keys: bool = False,
@@ -47,9 +51,10 @@ def load_gateway(
 
     `backends` says where a Service lives (`{"httpbin/httpbin:8000": "http://127.0.0.1:8000"}`), which is otherwise
     `http://name.namespace:port`; `resolve` is asked whether such a host name is known here. `gateway` is the
-    `namespace/name` of the Gateway to be, when the routes name several. `public_url` is where clients reach it, as for
-    `create_gateway`; without it, what `resourceMetadata.resource` of the policies says. `warn` is told of each weak key
-    that `allow_weak_keys` lets in.
+    `namespace/name` of the Gateway to be, when the routes name several, and `listener_port` the port of its listeners,
+    when they have several. `public_url` is where clients reach it, as for `create_gateway`; without it, what
+    `resourceMetadata.resource` of the policies says. `warn` is told of each weak key that `allow_weak_keys` lets in, of
+    references that lead nowhere, and of routes that no listener takes.
     """
     faults = Faults()
     documents = read_documents(paths, faults)
@@ -59,14 +64,16 @@ def load_gateway(
     named = frozenset[str]().union(*map(gateways_of, documents.routes))
     # Which Gateways there are is not known while routes cannot be read.
     chosen = gateway if documents.broken("HTTPRoute") else choose_gateway(named, gateway, faults)
-    check_targets(documents, named, faults)
-    services = Services(backends, resolve, faults, AgentBackends(documents, faults))
+    check_targets(documents, named | {document.full_name for document in documents.gateways}, faults)
+    references = References(documents, backends)
+    services = Services(backends, resolve, faults, AgentBackends(documents, faults), references)
+    listeners = Listeners(documents, chosen, listener_port, faults)
     attached = Attached(faults)
     attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)
     attach_tokens(documents, services, attached)
     check_limits(documents, attached)
     log = _access_log(documents, chosen, observe, faults)
-    plan = plan_routes(documents.routes, chosen, services)
+    plan = plan_routes(documents.routes, listeners, services, RoutePolicies(documents, faults), references.note)
     if not documents.broken("HTTPRoute"):
         services.check_unused()
     url = public_url_of(public_url, attached.all(), faults)
@@ -75,9 +82,11 @@ def load_gateway(
     check_protocols(plan, chosen, documents, services, url, faults)
     faults.raise_any()
     assert chosen is not None  # or it would have been a fault
+    for warning in references.warnings:
+        warn(warning)
     rules, mcp_rules = authorizations(documents), mcp_authorizations(documents)
     routes = build_routes(plan, chosen, services, attached, rules, mcp_rules, rate_limits(documents), url)
-    return create_gateway(*routes, observe=shaped(observe, log), public_url=url)
+    return Gateway([*routes], observe=shaped(observe, log), public_url=url, listeners=listeners.hostnames())
 
 
 def _access_log(

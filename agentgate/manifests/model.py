@@ -3,7 +3,7 @@
 pydantic's own messages may be shown, the values it was given may not: they can be secrets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, NoReturn
 
 from pydantic import (
@@ -38,6 +38,11 @@ def _refuse(value: Any) -> None:
 
 Unsupported = Annotated[None, BeforeValidator(_refuse)]
 """A field that agentgateway or the Gateway API has, and this version refuses by name."""
+
+
+def null_is(make: Callable[[], Any]) -> BeforeValidator:
+    """That null is as good as absent, as in Kubernetes."""
+    return BeforeValidator(lambda value: make() if value is None else value)
 
 
 def refuse_values(*names: str) -> BeforeValidator:

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from .expressions import NOT_IN_MCP, NOT_IN_TRAFFIC, expression_faults
+from .filter_kinds import CORSFilter, Duration, HeaderModifier
 from .frontend import MAX_EXPRESSION, Expression, Frontend
 from .kinds import AGENTGATEWAY, GATEWAY_API, INFERENCE, FieldName, KubernetesDocument, Labels, Port, group_faults
 from .model import NOT_SUPPORTED, Fault, Label, Model, Name, Unsupported, fault, refuse_values
@@ -202,6 +203,26 @@ class RateLimits(Model):
             yield (), "a policy that does nothing"
 
 
+class HeaderModifiers(Model):
+    request: HeaderModifier | None = None
+    response: HeaderModifier | None = None
+
+    @classmethod
+    def faults(cls, raw: Mapping[str, Any]) -> Iterator[Fault]:
+        if not any(value is not None for value in raw.values()):
+            yield (), "it changes nothing"
+
+
+def _at_least_a_millisecond(value: float) -> float:
+    if value < 0.001:
+        fault("request timeout must be at least 1ms")
+    return value
+
+
+class RequestTimeout(Model):
+    request: Annotated[Duration, AfterValidator(_at_least_a_millisecond)]
+
+
 class Traffic(Model):
     phase: Annotated[Literal["PostRouting"], refuse_values("PreRouting")] = "PostRouting"
     api_key_authentication: APIKeyAuthentication | None = None
@@ -210,16 +231,16 @@ class Traffic(Model):
     rate_limit: RateLimits | None = None
     basic_authentication: Unsupported = None
     buffer: Unsupported = None
-    cors: Unsupported = None
+    cors: CORSFilter | None = None
     csrf: Unsupported = None
     delay: Unsupported = None
     direct_response: Unsupported = None
     ext_auth: Unsupported = None
     ext_proc: Unsupported = None
-    header_modifiers: Unsupported = None
+    header_modifiers: HeaderModifiers | None = None
     host_rewrite: Unsupported = None
     retry: Unsupported = None
-    timeouts: Unsupported = None
+    timeouts: RequestTimeout | None = None
     transformation: Unsupported = None
 
     @classmethod

@@ -16,12 +16,22 @@ from pydantic import ValidationError
 from ..documents import load_yaml_documents
 from ..errors import ConfigurationError
 from .backend_kinds import AgentgatewayBackend
-from .kinds import ConfigMap, HTTPRoute, KubernetesDocument, Secret
+from .gateway_kinds import GatewayDocument, Namespace, ReferenceGrant, Service
+from .kinds import ConfigMap, KubernetesDocument, Secret
 from .model import NOT_SUPPORTED, PARTIAL, RULE, Loc, message
 from .policy_kinds import AgentgatewayPolicy
+from .route_kinds import HTTPRoute
 
 KINDS: Final[dict[str, type[KubernetesDocument]]] = {
-    kind.__name__: kind for kind in (HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy, AgentgatewayBackend)
+    "HTTPRoute": HTTPRoute,
+    "Secret": Secret,
+    "ConfigMap": ConfigMap,
+    "AgentgatewayPolicy": AgentgatewayPolicy,
+    "AgentgatewayBackend": AgentgatewayBackend,
+    "Gateway": GatewayDocument,
+    "ReferenceGrant": ReferenceGrant,
+    "Namespace": Namespace,
+    "Service": Service,
 }
 AFTER_ALL: Final = 1 << 32
 
@@ -83,6 +93,10 @@ class Documents:
     config_maps: list[Document[ConfigMap]] = field(default_factory=list)
     policies: list[Document[AgentgatewayPolicy]] = field(default_factory=list)
     backends: list[Document[AgentgatewayBackend]] = field(default_factory=list)
+    gateways: list[Document[GatewayDocument]] = field(default_factory=list)
+    grants: list[Document[ReferenceGrant]] = field(default_factory=list)
+    namespaces: list[Document[Namespace]] = field(default_factory=list)
+    services: list[Document[Service]] = field(default_factory=list)
     unreadable: set[tuple[str, str, str]] = field(default_factory=set)
     """Kind, namespace and name of those that are too broken to be anything else than a fault."""
 
@@ -93,6 +107,10 @@ class Documents:
             "ConfigMap": self.config_maps,
             "AgentgatewayPolicy": self.policies,
             "AgentgatewayBackend": self.backends,
+            "Gateway": self.gateways,
+            "ReferenceGrant": self.grants,
+            "Namespace": self.namespaces,
+            "Service": self.services,
         }
 
     def broken(self, kind: str) -> bool:

@@ -1,30 +1,37 @@
-"""HTTPRoute documents to Routes: one for each match of each rule, and one backend for each Service port and
-each AgentgatewayBackend.
+"""HTTPRoute documents to Routes: one for each match of each rule, on each listener that takes it.
 
-Which Gateway is meant is read from the routes themselves, as Gateway documents are not among those that are read.
+Which Gateway is meant is read from the routes themselves: it need not have a document.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from ..allowed_models import AllowedModels
 from ..errors import ConfigurationError
 from ..policy import Authorizer
-from ..proxy.backend import HTTPBackend
-from ..proxy.route import Backend, Exact, Prefix, Regex, Route, route_url
+from ..protocols.protocol import Protocol
+from ..proxy.cors import CORS
+from ..proxy.destination import Backend, NoBackend
+from ..proxy.filters import Filter, filter_faults
+from ..proxy.paths import Exact, Path, Prefix, Regex
+from ..proxy.route import Route, route_url
+from ..proxy.weighted import Filtered, Weighted
 from .authorization import Rules, rules_for
-from .backends import AgentBackends
+from .filter_kinds import ObjectRef, RouteFilter
+from .filters import make_filters
+from .gateways import Attachment, Listeners
 from .guard import guarded
-from .kinds import BackendRef, HTTPRoute, PathMatch, RouteMatch, ValueMatch
 from .model import NOT_SUPPORTED
 from .policies import Attached, Authentication
-from .policy_kinds import AgentgatewayPolicy, ServiceRef
 from .rate_limits import Limits, limits_for, wanted_limits
 from .read import Document, Documents, Faults
+from .route_kinds import HTTPRoute, PathMatch, RouteMatch, RouteRule, ValueMatch
+from .route_policies import RoutePolicies
+from .services import Services
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)  # a document that no cluster has stamped is the newest
 _ANY: Final = (RouteMatch(),)
@@ -52,108 +59,125 @@ def _list(names: frozenset[str]) -> str:
     return f" ({', '.join(sorted(names))})" if names else ""
 
 
-@dataclass
-class Services:
-    """Where the Services of the routes live.
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One rule of a route: the Services and AgentgatewayBackends that it names (None: it leads nowhere) with their
+    weights and their own filters, and its own filters."""
 
-    `elsewhere` says it for `namespace/name:port`; `resolve` whether a host name is known here, None to believe all.
-    """
+    backends: Sequence[tuple[str | None, int, Sequence[Filter]]]
+    filters: Sequence[Filter]
+    timeout: float | None
+    backend_timeout: float | None
 
-    elsewhere: Mapping[str, str]
-    resolve: Callable[[str], bool] | None
-    faults: Faults
-    agents: AgentBackends
-    _backends: dict[str, HTTPBackend | None] = field(default_factory=dict)
-    _named: set[str] = field(default_factory=set)  # by policies
-    _resolves: dict[str, bool] = field(default_factory=dict)
+    @property
+    def service(self) -> str | None:
+        """The only one that it names."""
+        return self.backends[0][0] if len(self.backends) == 1 else None
 
-    def check(self, route: Document[HTTPRoute], ref: BackendRef, path: str, *, served: bool) -> str:
-        """Note what is wrong with a reference. Returns `namespace/name:port`, or `namespace/name` of an
-        AgentgatewayBackend.
-
-        Where a Service lives is asked only when the route is `served` here.
-        """
-        agent = ref.kind == "AgentgatewayBackend"
-        service = f"{route.namespace}/{ref.name}" if agent else f"{route.namespace}/{ref.name}:{ref.port}"
-        if ref.namespace not in (None, route.namespace):
-            text = f"{NOT_SUPPORTED}: a backend in another namespace, which needs a ReferenceGrant"
-            self.faults.add(route.at(f"{path}.namespace", text), route.order)
-            return service
-        if agent:
-            if not self.agents.known(service):
-                self.faults.add(route.at(path, f"there is no AgentgatewayBackend {service}"), route.order)
-            return service
-        if ref.port is None:
-            return service  # which was a fault
-        if service not in self._backends:
-            self._backends[service] = self._make(service, f"{ref.name}.{route.namespace}", ref.port)
-        if served and service not in self.elsewhere and not self._known(f"{ref.name}.{route.namespace}"):
-            text = f"Service {service} does not resolve here; say where it lives: --backend {service}=http://HOST:PORT"
-            self.faults.add(route.at(path, text), route.order)
-        return service
-
-    def url(self, policy: Document[AgentgatewayPolicy], ref: ServiceRef, path: str) -> str | None:
-        """Where a Service lives that a policy refers to; None for a fault."""
-        service = f"{policy.namespace}/{ref.name}:{ref.port}"
-        host = f"{ref.name}.{policy.namespace}"
-        self._named.add(service)
-        if ref.namespace not in (None, policy.namespace):
-            text = f"{NOT_SUPPORTED}: a backend in another namespace, which needs a ReferenceGrant"
-            self.faults.add(policy.at(f"{path}.namespace", text), policy.order)
-        elif service in self.elsewhere or self._known(host):
-            # Where nobody resolves names, nobody calls: whether it will be https is not known, and no fault.
-            return self.elsewhere.get(service, f"{'http' if self.resolve else 'https'}://{host}:{ref.port}")
+    def backend(self, path: Path, services: Services) -> Backend:
+        """Where it leads, behind its filters."""
+        shares: list[tuple[Backend, int]] = []
+        for service, weight, filters in self.backends:
+            one = _backend(service, services)
+            shares.append((Filtered(one, filters, path=path) if filters else one, weight))
+        if not any(weight for _, weight in shares):
+            backend: Backend = NoBackend()
         else:
-            text = f"Service {service} does not resolve here; say where it lives: --backend {service}=https://HOST:PORT"
-            self.faults.add(policy.at(path, text), policy.order)
-        return None
-
-    def check_unused(self) -> None:
-        """Note what `elsewhere` says about Services that no route names."""
-        for service in self.elsewhere:
-            if service not in self._backends and service not in self._named:
-                self.faults.add(f"backend {service}: no HTTPRoute has such a backendRef")
-
-    def backend(self, service: str) -> Backend:
-        """The backend of a Service or an AgentgatewayBackend, once nothing is wrong."""
-        backend = self._backends[service] if ":" in service else self.agents.get(service)
-        assert backend is not None
-        return backend
-
-    def _make(self, service: str, host: str, port: int) -> HTTPBackend | None:
-        try:
-            return HTTPBackend(self.elsewhere.get(service, f"http://{host}:{port}"), preserve_host=True)
-        except ConfigurationError as exc:
-            self.faults.add(f"backend {service}: {exc}")
-            return None
-
-    def _known(self, host: str) -> bool:
-        if self.resolve is None:
-            return True
-        if host not in self._resolves:
-            self._resolves[host] = self.resolve(host)
-        return self._resolves[host]
+            backend = shares[0][0] if len(shares) == 1 else Weighted(shares)
+        inner = [one for one in self.filters if not isinstance(one, CORS)]
+        if not inner and self.timeout is None and self.backend_timeout is None:
+            return backend
+        return Filtered(backend, inner, path=path, timeout=self.timeout, backend_timeout=self.backend_timeout)
 
 
-Plan = tuple[Document[HTTPRoute], RouteMatch, str]
-"""A route document, one match of it, and the Service or AgentgatewayBackend its rule sends traffic to."""
+def _backend(service: str | None, services: Services) -> Backend:
+    if service is None:
+        return NoBackend("backend does not exist")
+    backend = services.backend(service)
+    assert backend is not None  # or it would have been a fault
+    return backend
 
 
-def plan_routes(documents: Sequence[Document[HTTPRoute]], gateway: str | None, services: Services) -> list[Plan]:
+class Plan(NamedTuple):
+    """One match of a rule of a route document, on one listener."""
+
+    document: Document[HTTPRoute]
+    rule: Rule
+    match: RouteMatch
+    attached: Attachment
+
+
+def plan_routes(
+    documents: Sequence[Document[HTTPRoute]],
+    listeners: Listeners,
+    services: Services,
+    policies: RoutePolicies,
+    warn: Callable[[str], object],
+) -> list[Plan]:
     """What to route, in the order in which the Gateway API breaks ties: the oldest, then by name, then as written.
 
-    Routes of other Gateways are checked, and left out.
+    Routes of other Gateways are checked, and left out; of a route that no listener takes, `warn` is told.
     """
     plan: list[Plan] = []
     for document in sorted(documents, key=_seniority):
-        served = gateway in gateways_of(document)
-        for number, rule in enumerate(document.model.spec.rules):
-            for index, ref in enumerate(rule.backend_refs):
-                path = f"spec.rules[{number}].backendRefs[{index}]"
-                service = services.check(document, ref, path, served=served)
-                if served:
-                    plan += [(document, match, service) for match in rule.matches or _ANY]
+        served = listeners.gateway in gateways_of(document)
+        attached = listeners.attachments(document)
+        if served and not attached:
+            warn(document.at("spec.parentRefs", "no listener takes this route"))
+        for number, written in enumerate(document.model.spec.rules):
+            rule = _rule(document, written, f"spec.rules[{number}]", services, served=bool(attached))
+            if attached:
+                rule = _with_policies(rule, policies, listeners.gateway, document, services)
+            plan += [Plan(document, rule, match, one) for match in written.matches or _ANY for one in attached]
     return plan
+
+
+def _rule(document: Document[HTTPRoute], written: RouteRule, path: str, services: Services, *, served: bool) -> Rule:
+    def backend_of(ref: ObjectRef, place: str) -> Backend | None:
+        service = services.check(document, ref, place, served=served)
+        return None if service is None else services.backend(service)
+
+    def filters_at(filters: Sequence[RouteFilter], place: str, protocol: Protocol | None) -> list[Filter]:
+        made = make_filters(document, filters, place, backend_of, services.faults)
+        for matched in paths:
+            for text in filter_faults(made, protocol, matched):
+                services.faults.add(document.at(place, text), document.order)
+        return made
+
+    paths = [path_of(match) for match in written.matches or _ANY if not _is_faulty(match)]
+    backends: list[tuple[str | None, int, Sequence[Filter]]] = []
+    protocol = None
+    for index, ref in enumerate(written.backend_refs):
+        place = f"{path}.backendRefs[{index}]"
+        service = services.check(document, ref, place, served=served)
+        backend = None if service is None else services.backend(service)
+        protocol = None if backend is None else backend.protocol
+        if protocol is not None and len(written.backend_refs) > 1:
+            text = f"it speaks {protocol.name}, and has to be the only backend of its rule"
+            services.faults.add(document.at(place, text), document.order)
+        filters = filters_at(ref.filters, f"{place}.filters", protocol)
+        if any(isinstance(one, CORS) for one in filters):
+            services.faults.add(document.at(f"{place}.filters", f"CORS is {NOT_SUPPORTED} there"), document.order)
+        backends.append((service, ref.weight, filters))
+    filters, limits = filters_at(written.filters, f"{path}.filters", protocol), written.timeouts
+    if limits is None:
+        return Rule(backends, filters, None, None)
+    return Rule(backends, filters, limits.request, limits.backend_request)
+
+
+def _with_policies(
+    rule: Rule, policies: RoutePolicies, gateway: str | None, document: Document[HTTPRoute], services: Services
+) -> Rule:
+    """The rule with what policies say where it says nothing itself. A time limit of 0 is none."""
+    backend = None if rule.service is None else services.backend(rule.service)
+    policies.check(gateway, document.full_name, None if backend is None else backend.protocol)
+    timeout = policies.timeout(gateway, document.full_name) if rule.timeout is None else rule.timeout
+    return replace(
+        rule,
+        filters=[*rule.filters, *policies.filters(gateway, document.full_name, rule.filters)],
+        timeout=timeout or None,
+        backend_timeout=rule.backend_timeout or None,
+    )
 
 
 def _seniority(document: Document[HTTPRoute]) -> tuple[datetime, str, str]:
@@ -165,8 +189,8 @@ def route_urls(
 ) -> dict[Authentication, set[str]]:
     """For each authentication that holds for a route, the URLs of all of its routes."""
     found: dict[Authentication, set[str]] = {}
-    for document, match, _ in plan:
-        url = public_url and route_url(public_url, path_of(match), document.model.spec.hostnames)
+    for document, _, match, attached_to in plan:
+        url = public_url and route_url(public_url, path_of(match), attached_to.hosts)
         for one in attached.of(gateway, document.full_name):
             found.setdefault(one, set()).update([url] if url else [])
     return found
@@ -174,7 +198,7 @@ def route_urls(
 
 def check_locations(plan: Sequence[Plan], gateway: str | None, attached: Attached, faults: Faults) -> None:
     """Note the routes that nobody could call: two credentials are wanted in one place, and the first is taken away."""
-    for document, _, _ in plan:
+    for document, *_ in plan:
         both = [one for one in attached.of(gateway, document.full_name) if one.mode == "strict"]
         if len(both) == 2 and both[0].authenticators[0].location == both[1].authenticators[0].location:
             text = (
@@ -191,12 +215,12 @@ def check_protocols(
 ) -> None:
     """Note the policies about MCP and about tokens that are for what speaks neither, and the A2A agents that clients
     could not be told of."""
-    for document, match, service in plan:
-        agent = ":" not in service and services.agents.get(service) and services.agents.speaks(service, "a2a")
-        if agent and (url is None or route_url(url, path_of(match), document.model.spec.hostnames) is None):
-            text = f"clients of {service} have to be told where this route is: it is one path below --public-url"
+    for document, rule, match, attached_to in plan:
+        agent = services.agents.get(rule.service or "") and _speaks(rule.service, services, "a2a")
+        if agent and (url is None or route_url(url, path_of(match), attached_to.hosts) is None):
+            text = f"clients of {rule.service} have to be told where this route is: it is one path below --public-url"
             faults.add(document.at("spec", text), document.order)
-    served = {document.full_name for document, _, _ in plan}
+    served = {document.full_name for document, *_ in plan}
     others = {document.full_name for document in documents.routes} - served
     speaking = {speech: _speaking(speech, plan, gateway, documents, services) for speech in ("mcp", "llm")}
     for policy in documents.policies:
@@ -222,14 +246,14 @@ def _speaking(
         for one in documents.backends
         if _speaks(one.full_name, services, protocol)
     }
-    for document, _, service in plan:
-        if _speaks(service, services, protocol):
+    for document, rule, *_ in plan:
+        if _speaks(rule.service, services, protocol):
             found |= {("Gateway", gateway or ""), ("HTTPRoute", document.full_name)}
     return found
 
 
-def _speaks(service: str, services: Services, protocol: str) -> bool:
-    return ":" not in service and services.agents.speaks(service, protocol)
+def _speaks(service: str | None, services: Services, protocol: str) -> bool:
+    return service is not None and ":" not in service and services.agents.speaks(service, protocol)
 
 
 def build_routes(
@@ -244,31 +268,33 @@ def build_routes(
 ) -> Iterator[Route]:
     """The Routes of a plan without faults. An authentication of the route replaces the Gateway's of the same kind, and
     its limits the Gateway's; the rules of both hold."""
-    made: dict[tuple[str, str], list[Authorizer]] = {}
-    for document, match, service in plan:
-        name, hosts = document.full_name, document.model.spec.hostnames
+    made: dict[tuple[str, str | None], list[Authorizer]] = {}
+    for document, rule, match, attached_to in plan:
+        name, service, path = document.full_name, rule.service, path_of(match)
         if (name, service) not in made:
             passed = ("Gateway", gateway), ("HTTPRoute", name)
             made[name, service] = [*rules_for(rules, *passed)]
             if _speaks(service, services, "mcp"):
-                made[name, service] += rules_for(mcp_rules, *passed, ("AgentgatewayBackend", service))
+                made[name, service] += rules_for(mcp_rules, *passed, ("AgentgatewayBackend", service or ""))
             llm = _speaks(service, services, "llm")
             if llm:
                 made[name, service] += [AllowedModels()]  # what a key says of itself holds
             made[name, service] += limits_for(limits, gateway, name, llm=llm)  # last: what is refused costs nothing
-        url = public_url and route_url(public_url, path_of(match), hosts)
+        url = public_url and route_url(public_url, path, attached_to.hosts)
         yield Route(
-            path_of(match),
-            hosts=hosts,
+            path,
+            hosts=attached_to.hosts,
+            listener=attached_to.listener,
+            filters=[one for one in rule.filters if isinstance(one, CORS)],
             methods=[match.method] if match.method else [],
             headers=_values(match.headers, str.lower),
             query=_values(match.query_params, str),
             name=name,
-            **guarded(services.backend(service), attached.of(gateway, name), made[name, service], url),
+            **guarded(rule.backend(path, services), attached.of(gateway, name), made[name, service], url),
         )
 
 
-def path_of(route_match: RouteMatch) -> Exact | Prefix | Regex:
+def path_of(route_match: RouteMatch) -> Path:
     """What a match says of the path."""
     match = route_match.path or PathMatch()
     if match.type == "RegularExpression":
@@ -276,6 +302,14 @@ def path_of(route_match: RouteMatch) -> Exact | Prefix | Regex:
     path = unquote(match.value)  # routes are matched on the decoded path
     # A prefix is made of segments: its last slash says nothing, and must not count as length either.
     return Exact(path) if match.type == "Exact" else Prefix(path.rstrip("/") or "/")
+
+
+def _is_faulty(match: RouteMatch) -> bool:
+    try:
+        path_of(match)
+    except ConfigurationError:  # of a regular expression, which was a fault
+        return True
+    return False
 
 
 def _values(matches: Sequence[ValueMatch], same: Callable[[str], str]) -> dict[str, str | re.Pattern[str]]:

@@ -153,10 +153,11 @@ class Forward:
     def _upstream_request(self, record: Record, scope: Scope, client: "_Client") -> httpx.Request:
         view = record.view
         query: bytes = scope.get("query_string") or b""
-        target = self._target or self._below(view)
+        path, host = record.rewritten  # by its route
+        target = self._target or (self._below(view) if path is None else self._prefix + path)
         if query:
             target += b"?" + query
-        headers = request_headers(scope["headers"], self._host, self._withheld)
+        headers = request_headers(scope["headers"], host or self._host, self._withheld)
         framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)

@@ -5,17 +5,17 @@ and see the request that no route matches, too.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..auth.identity import identity_headers
+from ..auth.identity import IdentityHeaders, identity_headers
 from ..auth.resource import public_url as checked_public_url
 from ..decision import Decision, Reason, deny
 from ..edge import Edge
 from ..errors import ConfigurationError
-from ..gate import Gate, checked_mode, slot
+from ..gate import Gate, checked_mode, gate_behind, slot
 from ..names import Names
 from ..policy import Authenticator, Authorizer, Observer
 from ..posture import Mode
@@ -23,7 +23,13 @@ from ..protocols.protocol import Protocol
 from ..record import Record, record_of
 from ..request import Request, Scope, below_mount, mounted, routed
 from ..respond import ASGIApp, Receive, Send, respond
-from .route import Backend, DocumentRoute, Exact, Prefix, Route, RouteTable
+from .destination import Backend
+from .filters import Filter
+from .header_changes import RequestHeaders
+from .mirror import Mirror
+from .paths import Exact, Prefix
+from .route import DocumentRoute, Route, RouteTable
+from .weighted import Filtered, Weighted
 
 if TYPE_CHECKING:
     from ..observe.metrics import Metrics
@@ -51,6 +57,7 @@ class Gateway:
         edge: Edge | None = None,
         public_url: str | None = None,
         metrics: str | None = None,
+        listeners: Sequence[str | None] = (),
     ) -> None:
         self.routes = tuple(routes)
         authenticate = slot("authenticate", authenticate, Authenticator)
@@ -69,6 +76,7 @@ class Gateway:
         if public_url is not None:
             public_url = checked_public_url(public_url)
         self._apps: dict[Route, ASGIApp] = {}
+        self._gates: dict[Route, Gate] = {}
         self._backends = {id(route.backend): _told(route.backend) for route in self.routes}
         if self._metrics is not None:
             self._apps[self._metrics] = self._metrics.backend.app
@@ -78,23 +86,26 @@ class Gateway:
         callers: dict[int, list[Authenticator]] = {}  # by backend: who recognises them, on whatever route
         for route in self.routes:
             known = authenticate if route.authenticate is None else route.authenticate
-            callers.setdefault(id(route.backend), []).extend(known)
+            callers.setdefault(id(_unfiltered(route.backend)), []).extend(known)
         for route in self.routes:
             recognise = authenticate if route.authenticate is None else route.authenticate
             decide = (*authorize, *route.authorize)
-            app = route.backend.app
+            app = route.app
+            own = gate_behind(app)
+            if own is not None:  # the backend's
+                self._gates[route] = own
             protocol = route.backend.protocol
             if protocol is not None:
                 url = None if public_url is None else route.mounted_below(public_url)
                 if route.backend.mounts and route.mount is None:
                     faults.append(f"route {route.name}: its path is no one path that the backend can be mounted at")
                 try:
-                    protocol = protocol.at(url, callers[id(route.backend)])
+                    protocol = protocol.at(url, callers[id(_unfiltered(route.backend))])
                 except ConfigurationError as exc:
                     faults += [f"route {route.name}: {fault}" for fault in exc.faults]
                     continue
             if recognise or decide or protocol is not None:
-                app = Gate(
+                app = self._gates[route] = Gate(
                     app,
                     authenticate=recognise,
                     authorize=decide,
@@ -106,20 +117,23 @@ class Gateway:
                 )
                 if app.resource is not None:
                     documents.append(DocumentRoute(route, app.resource))
-                    self._apps[documents[-1]] = app
-            self._apps[route] = app
+                    self._apps[documents[-1]] = self._gates[documents[-1]] = app
+            self._apps[route] = app if route.cors is None else route.cors.before(app)
         if faults:
             raise ConfigurationError(faults)
-        if not observe and not any(isinstance(app, Gate) and app.decides for app in self._apps.values()):
+        if not observe and not any(gate.decides for gate in self._gates.values()):
             raise ConfigurationError("a gateway with no policy and no observer would let everything pass unseen")
-        self._table = RouteTable([*self.routes, *documents])
+        self._table = RouteTable([*self.routes, *documents], listeners)
         self._entry = Gate(self._dispatch, observe=observe or (_Nobody(),), edge=edge)
         self._entry.innermost = False
-        self._entry.attach(_names(self.routes if self._metrics is None else (*self.routes, self._metrics), self._apps))
+        named = self.routes if self._metrics is None else (*self.routes, self._metrics)
+        self._entry.attach(_names(named, self._gates.values()))
         # What one route tells its upstream, no client tells it by way of another route, a public one for example.
         everybody = {id(policy): policy for policy in authenticate}
         everybody |= {id(policy): policy for route in self.routes for policy in route.authenticate or ()}
         self._entry.identity = identity_headers([*everybody.values()])
+        if self._entry.identity is not None:
+            _check_changes(self.routes, self._entry.identity)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._entry(scope, receive, send)
@@ -142,7 +156,7 @@ class Gateway:
             record.view = _below(route, record.view)
             scope = record.app_scope = {**scope, "root_path": record.view.root_path}
         app = self._apps[route]
-        told = () if isinstance(app, Gate) else record.judged()
+        told = () if route in self._gates else record.judged()
         try:
             await app(scope, receive, send)
         finally:
@@ -169,8 +183,10 @@ class Gateway:
     async def aclose(self) -> None:
         """Close the connections of backends and policies. The lifespan does it; call it where the gateway is mounted
         without one."""
-        backends = {id(route.backend): route.backend for route in self.routes}.values()
-        closing = [backend.aclose() for backend in backends]
+        found = {id(part): part for route in self.routes for part in _parts(route.backend, route.filters)}.values()
+        # Mirrors first: what they have under way is in the way of their backends' end.
+        await asyncio.gather(*(one.aclose() for one in found if isinstance(one, Mirror)))
+        closing = [one.aclose() for one in found if not isinstance(one, Filter)]
         results = await asyncio.gather(*closing, self._close_policies(), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -191,10 +207,16 @@ class Gateway:
         route = self.match(request)
         if route is None:
             return [_NO_ROUTE, _NO_ROUTE] if every else [_NO_ROUTE]
-        app = self._apps[route]
+        if route.cors is not None:
+            preflight = route.cors.preflight(request)
+            if preflight is not None:
+                return [preflight, preflight] if every else [preflight]
+        gate = self._gates.get(route)
         request = _below(route, copy(request))
         routed(request, self._backends[id(route.backend)], route.name)
-        return app.explain(request, every=every) if isinstance(app, Gate) else first
+        answers = first if gate is None else gate.explain(request, every=every)
+        answer = route.answer(request) if answers[-1].effect == "allow" else None
+        return answers if answer is None else [*answers[:-1], *([answer] if every else [answers[-1]]), answer]
 
     def __repr__(self) -> str:
         return f"Gateway({', '.join(map(repr, self.routes))})"
@@ -206,6 +228,40 @@ def spoken(backend: Backend) -> str:
     if protocol is None and isinstance(backend.app, Gate):  # a Gate of the backend's own reads what it speaks
         protocol = backend.app.protocol
     return "http" if protocol is None else protocol.name
+
+
+def _unfiltered(backend: Backend) -> Backend:
+    while isinstance(backend, Filtered):
+        backend = backend.backend
+    return backend
+
+
+def _parts(backend: Backend, filters: Sequence[Filter] = ()) -> Iterator[Backend | Filter]:
+    """The backends that a backend is made of, and the filters before each of them, with the backends of mirrors."""
+    yield from filters
+    for one in filters:
+        if isinstance(one, Mirror):
+            yield from _parts(one.backend)
+    if isinstance(backend, Filtered):
+        yield from _parts(backend.backend, backend.filters)
+    elif isinstance(backend, Weighted):
+        for part in backend.parts:
+            yield from _parts(part)
+    else:
+        yield backend
+
+
+def _check_changes(routes: Sequence[Route], identity: IdentityHeaders) -> None:
+    """Identity headers are the gateway's alone to set."""
+    faults = [
+        f"route {route.name}: RequestHeaders: {name}: this header tells who is asking, and is the gateway's to set"
+        for route in routes
+        for one in _parts(route.backend, route.filters)
+        if isinstance(one, RequestHeaders)
+        for name in sorted(name.decode() for name in one.names if identity.owns(name))
+    ]
+    if faults:
+        raise ConfigurationError(faults)
 
 
 def _told(backend: Backend) -> Mapping[str, str]:
@@ -221,10 +277,9 @@ def _below(route: Route, request: Request) -> Request:
     return mounted(request, request.root_path.rstrip("/") + route.mount)
 
 
-def _names(routes: Sequence[Route], apps: Mapping[Route, ASGIApp]) -> Names:
+def _names(routes: Sequence[Route], gates: Iterable[Gate]) -> Names:
     """What can be told apart behind these routes."""
-    behind = [app.names for app in apps.values() if isinstance(app, Gate)]
-    return Names.union([*behind, Names(routes=frozenset(route.name for route in routes))])
+    return Names.union([*(gate.names for gate in gates), Names(routes=frozenset(route.name for route in routes))])
 
 
 def _measured(observe: tuple[Observer, ...], path: str, routes: Sequence[Route]) -> tuple[tuple[Observer, ...], Route]:

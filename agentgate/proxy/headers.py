@@ -21,7 +21,7 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 
-_NOT_SENT: Final = HOP_BY_HOP | {
+NOT_SENT: Final = HOP_BY_HOP | {
     b"host",  # set by us
     b"content-length",  # set by us
     b"expect",  # answered by the server in front of us
@@ -46,7 +46,7 @@ def request_headers(
 ) -> RawHeaderList:
     """The client's headers for the upstream, `host` first (None: the client's own), without those `withheld`."""
     headers = list(headers)
-    dropped = _NOT_SENT | withheld | _named_in_connection(headers)
+    dropped = NOT_SENT | withheld | named_in_connection(headers)
     if host is None:
         host = next((value for name, value in headers if name == b"host"), b"")
     return [(b"host", host), *(pair for pair in headers if pair[0] not in dropped)]
@@ -68,10 +68,11 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
             raise BadResponse("content-length and transfer-encoding")
     if HOP_BY_HOP.isdisjoint(names):
         return lowered
-    dropped = HOP_BY_HOP | _named_in_connection(lowered)
+    dropped = HOP_BY_HOP | named_in_connection(lowered)
     return [pair for pair in lowered if pair[0] not in dropped]
 
 
-def _named_in_connection(headers: RawHeaderList) -> frozenset[bytes]:
+def named_in_connection(headers: RawHeaderList) -> frozenset[bytes]:
+    """What `Connection` says is for one connection alone."""
     values = [value for name, value in headers if name == b"connection"]
     return frozenset(token.strip(b" \t").lower() for token in b",".join(values).split(b",")) if values else frozenset()

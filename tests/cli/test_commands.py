@@ -152,7 +152,7 @@ def test_faults_are_told_without_a_traceback(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.splitlines() == [
         f"{path}: document 1: kind: Deployment is not supported by this version:"
         " HTTPRoute, Secret, ConfigMap, AgentgatewayPolicy,"
-        " AgentgatewayBackend",
+        " AgentgatewayBackend, Gateway, ReferenceGrant, Namespace, Service",
         f"{tmp_path}/b.yaml: cannot read (FileNotFoundError)",
         "there is no HTTPRoute: nothing would be served",
     ]
@@ -170,3 +170,27 @@ def test_backend_options(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_host_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "x.yaml", "--host", "no such host"]) == 1
     assert capsys.readouterr().err == "agentgate: cannot listen on no such host: no such host\n"
+
+
+def test_the_listeners_of_one_port_are_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{kind: Door, name: web}]}]}
+"""
+    path = tmp_path / "a.yaml"
+    path.write_text(documents)
+    assert main(["check", str(path)]) == 2
+    assert "say which one this is with --listener-port PORT" in capsys.readouterr().err
+    assert main(["check", str(path), "--listener-port", "81"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "ok\n"
+    assert "nobody knows the kind Door: its requests get 500" in err
+    assert main(["explain", str(path), "--listener-port", "81"]) == 1
+    assert "denied: 500 backend does not exist" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from agentgate.errors import ConfigurationError
 from agentgate.manifests import load_gateway
 from agentgate.proxy.backend import HTTPBackend
 from agentgate.proxy.gateway import Gateway
-from agentgate.proxy.route import Exact, Prefix, Regex
+from agentgate.proxy.paths import Exact, Prefix, Regex
 from agentgate.request import Request
 
 from .manifest_files import KEY, OTHER_KEY, POLICY, ROUTE, SECRET, TUTORIAL, TUTORIAL_KEY, answer, load, write
