@@ -39,12 +39,15 @@ if TYPE_CHECKING:
     from .protocols.mcp import MCP
     from .proxy.a2a import A2ABackend
     from .proxy.backend import HTTPBackend
+    from .proxy.endpoint import Endpoint, Health
     from .proxy.federation.target import MCPTarget
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.llm import LLMBackend
     from .proxy.mcp import MCPBackend
     from .proxy.provider import Provider
+    from .proxy.retry import Retry
     from .proxy.route import Exact, Prefix, Regex, Route
+    from .proxy.timeouts import Timeouts
     from .proxy.upstream import PoolTransport
     from .record import Record, record_of
     from .request import Call, Principal, Request
@@ -128,6 +131,10 @@ __all__ = [
     "A2ABackend",
     "A2A",
     "MCP",
+    "Endpoint",
+    "Timeouts",
+    "Retry",
+    "Health",
     "PoolTransport",
     # the rest
     "Secret",
@@ -164,12 +171,15 @@ _MODULES = {
     "proxy.a2a": "A2ABackend",
     "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
+    "proxy.endpoint": "Endpoint Health",
     "proxy.federation.target": "MCPTarget",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.llm": "LLMBackend",
     "proxy.mcp": "MCPBackend",
     "proxy.provider": "Provider",
+    "proxy.retry": "Retry",
     "proxy.route": "Exact Prefix Regex Route",
+    "proxy.timeouts": "Timeouts",
     "proxy.upstream": "PoolTransport",
     "record": "Record record_of",
     "request": "Call Principal Request",
