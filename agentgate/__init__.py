@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .observe.metrics import Metrics
     from .observe.tracing import Tracing
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .probes import Probes
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
     from .protocols.mcp import MCP
@@ -136,6 +137,7 @@ __all__ = [
     "Retry",
     "Health",
     "PoolTransport",
+    "Probes",
     # the rest
     "Secret",
     "AgentgateError",
@@ -166,6 +168,7 @@ _MODULES = {
     "observe.metrics": "Metrics",
     "observe.tracing": "Tracing",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "probes": "Probes",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",
     "proxy.a2a": "A2ABackend",
