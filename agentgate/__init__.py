@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from .observe.metrics import Metrics
     from .observe.tracing import Tracing
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .probes import Probes
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
     from .protocols.mcp import MCP
     from .proxy.a2a import A2ABackend
     from .proxy.backend import HTTPBackend
     from .proxy.cors import CORS
+    from .proxy.endpoint import Endpoint, Health
     from .proxy.federation.target import MCPTarget
     from .proxy.gateway import Gateway, create_gateway
     from .proxy.header_changes import RequestHeaders, ResponseHeaders
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
     from .proxy.mirror import Mirror
     from .proxy.paths import Exact, Prefix, Regex
     from .proxy.provider import Provider
+    from .proxy.retry import Retry
     from .proxy.route import Route
     from .proxy.targets import Redirect, Rewrite
+    from .proxy.timeouts import Timeouts
     from .proxy.upstream import PoolTransport
     from .proxy.weighted import Filtered, Weighted
     from .record import Record, record_of
@@ -134,6 +138,10 @@ __all__ = [
     "A2ABackend",
     "A2A",
     "MCP",
+    "Endpoint",
+    "Timeouts",
+    "Retry",
+    "Health",
     "PoolTransport",
     "Weighted",
     "Filtered",
@@ -144,6 +152,7 @@ __all__ = [
     "Redirect",
     "Mirror",
     "CORS",
+    "Probes",
     # the rest
     "Secret",
     "AgentgateError",
@@ -174,12 +183,14 @@ _MODULES = {
     "observe.metrics": "Metrics",
     "observe.tracing": "Tracing",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "probes": "Probes",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",
     "proxy.a2a": "A2ABackend",
     "protocols.mcp": "MCP",
     "proxy.backend": "HTTPBackend",
     "proxy.cors": "CORS",
+    "proxy.endpoint": "Endpoint Health",
     "proxy.federation.target": "MCPTarget",
     "proxy.gateway": "Gateway create_gateway",
     "proxy.header_changes": "RequestHeaders ResponseHeaders",
@@ -190,6 +201,8 @@ _MODULES = {
     "proxy.provider": "Provider",
     "proxy.route": "Route",
     "proxy.targets": "Redirect Rewrite",
+    "proxy.retry": "Retry",
+    "proxy.timeouts": "Timeouts",
     "proxy.upstream": "PoolTransport",
     "proxy.weighted": "Filtered Weighted",
     "record": "Record record_of",

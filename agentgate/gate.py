@@ -15,6 +15,7 @@ from .auth.identity import identity_headers
 from .auth.location import Header, Query, places
 from .auth.resource import protected_resource
 from .body import ClientGone, Incoming
+from .deadlines import Clock
 from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
 from .errors import ConfigurationError, UnknownScopeError, describe
@@ -74,6 +75,7 @@ class Gate:
         self.decides = bool(self.authenticate or self.authorize)
         self.innermost = gate_behind(app) is None  # no Gate behind it will know more
         self._buffers = reads_body or protocol is not None
+        self._clock = Clock()
         self._asks = self.decides or protocol is not None
         self._restricts = self._posture.restricts
         read = [place for policy in self.authenticate for place in places(policy.location)]
@@ -123,7 +125,7 @@ class Gate:
         assert self.app is not None
         onward: Scope | None = None
         answer = send
-        incoming = Incoming(receive, self.edge.max_body_bytes) if self._buffers else None
+        incoming = Incoming(receive, self.edge.max_body_bytes, self._clock) if self._buffers else None
         try:
             if record.learning is not self._met:
                 self._meet(record.learning)

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from .answer_headers import merged
 from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
-from .body import ClientGone, Incoming, body_refusal
+from .body import ClientGone, Incoming, body_fault, body_refusal
 from .decision import Decision, Reason, allow, deny, policy_error
 from .policy import Authenticator, Authorizer, Shadow, ask, ask_why
 from .protocols.protocol import Protocol, Reading
@@ -89,7 +89,7 @@ class Posture:
         protocol = self.protocol if incoming is not None or request.call is None else None
         if self.reads_body or (protocol is not None and protocol.reads_body(request)):
             fault = (yield incoming, request) if incoming is not None else None
-            refusal = body_refusal(request) if fault is None else policy_error("body", fault)
+            refusal = body_refusal(request) if fault is None else body_fault(fault)
             if refusal is not None:
                 trail.append(refusal)
                 return _first(caller, Outcome(refusal))

@@ -1,5 +1,6 @@
 """Bodies: read once when a policy wants them, bounded, judged as JSON with one reading, and sent on byte for byte."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ from agentgate import (
     shadow,
 )
 from agentgate.strict_json import StrictJSONError
-from agentgate.testing import Recorder, drive, http_scope, websocket_scope
+from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -273,3 +274,79 @@ def test_a_request_parses_its_body_once() -> None:
     assert request.json() is request.json()
     with pytest.raises(StrictJSONError, match="the body was not read"):
         Request({"type": "http"}).json()
+
+
+class Dripping:
+    """A client that sends its body byte by byte, and then nothing; `got` is what it was sent."""
+
+    def __init__(self, chunks: list[bytes], pause: float = 0) -> None:
+        self.chunks = chunks
+        self.pause = pause
+        self.got: list[Any] = []
+
+    async def receive(self) -> Any:
+        if not self.chunks:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self.pause)
+        return {"type": "http.request", "body": self.chunks.pop(0), "more_body": True}
+
+    async def send(self, message: Any) -> None:
+        self.got.append(message)
+
+
+SLOW: dict[str, tuple[list[bytes], float]] = {
+    "nothing": ([], 0),
+    "half of it": ([b'{"method"'], 0),
+    "a byte now and then, for ever": ([b"["] * 1000, 0.005),
+}
+
+
+@pytest.mark.parametrize(("chunks", "pause"), SLOW.values(), ids=SLOW)
+async def test_a_client_is_not_waited_for_that_sends(
+    chunks: list[bytes], pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """408, and no policy is asked: what is held for a client has an end."""
+    monkeypatch.setattr("agentgate.body.SECONDS", 0.05)
+    policy, app, recorder = OnlyAdd(), App(), Recorder()
+    gate = Gate(app, authorize=[policy], observe=[recorder])
+    client = Dripping(chunks, pause)
+    await gate(http_scope("POST", headers=JSON), client.receive, client.send)
+    exchange = Exchange(client.got)
+    assert (exchange.status, exchange.text) == (408, "request timeout")
+    assert (policy.asked, app.body) == (0, None)
+    assert recorder.last.refusal is not None
+    await asyncio.sleep(0)  # nor is the task cancelled any more
+
+
+async def test_a_long_body_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second for each kilobyte, beside what every body has."""
+    monkeypatch.setattr("agentgate.body.SECONDS", 0.0)
+    monkeypatch.setattr("agentgate.body.BYTES_PER_SECOND", 100)
+    client = Dripping([b'{"method": "add", '] + [b" "] * 9 + [b'"x": 1}'], 0.005)
+    await Gate(App(), authorize=[OnlyAdd()])(http_scope("POST", headers=JSON), client.receive, client.send)
+    assert Exchange(client.got).status == 408  # which had a third of a second: it is the end that did not come
+
+
+async def test_when_the_server_cancels_while_a_body_is_read_it_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, or as time is up."""
+    client = Dripping([])
+    gate = Gate(App(), authorize=[OnlyAdd()])
+    task = asyncio.create_task(gate(http_scope("POST", headers=JSON), client.receive, client.send))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    monkeypatch.setattr("agentgate.body.SECONDS", 0.05)
+
+    class Both(Dripping):
+        async def receive(self) -> Any:
+            try:
+                return await super().receive()
+            finally:
+                task.cancel()
+
+    client = Both([])
+    task = asyncio.create_task(gate(http_scope("POST", headers=JSON), client.receive, client.send))
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -42,7 +42,10 @@ from agentgate.observe.replay_fields import replay_fields
 from agentgate.observe.variables import OF_RECORDS
 from agentgate.protocols.llm.apis import Dialect
 from agentgate.protocols.llm.errors import said
+from agentgate.proxy.endpoint import DEFAULT_HEALTH
+from agentgate.proxy.mcp import MCP_TIMEOUTS
 from agentgate.proxy.provider import PASSED
+from agentgate.proxy.timeouts import DEFAULT_TIMEOUTS
 from agentgate.request import routed
 
 ROOT: Final = Path(__file__).parents[1]
@@ -397,8 +400,10 @@ _ALIASES: Final = (
     ("str | Pattern[str]", "Pattern"),
     ("Header(name='authorization', prefix='Bearer ')", "BEARER"),
     ("<Reason.AUTHORIZATION: 'Authorization'>", "Reason.AUTHORIZATION"),
-    ("Timeout(connect=10, read=300, write=60, pool=10)", "DEFAULT_TIMEOUT"),
     ("Union[Literal['second', 'minute', 'hour', 'day'], int]", "Literal['second', 'minute', 'hour', 'day'] | int"),
+    (str(DEFAULT_TIMEOUTS), "DEFAULT_TIMEOUTS"),
+    (str(MCP_TIMEOUTS), "MCP_TIMEOUTS"),
+    (str(DEFAULT_HEALTH), "DEFAULT_HEALTH"),
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<built-in function monotonic>", "time.monotonic"),
     ("'TracerProvider | None'", "TracerProvider | None"),

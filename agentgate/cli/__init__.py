@@ -79,6 +79,23 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--otlp", metavar="URL", help="send traces to this OTLP receiver, such as http://localhost:4318, over HTTP"
     )
+    serve.add_argument(
+        "--probe-port", type=_port, metavar="PORT", help="port for /healthz and /readyz; without it, there are none"
+    )
+    serve.add_argument(
+        "--drain",
+        type=_seconds,
+        default=0,
+        metavar="SECONDS",
+        help="once told to end, how long to go on accepting while /readyz says no (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--grace",
+        type=_seconds,
+        default=20,
+        metavar="SECONDS",
+        help="then, how long requests under way may take to end (default: %(default)s)",
+    )
     _weak_keys(serve)
     serve.add_argument(
         "--metrics-port",
@@ -181,6 +198,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return int(text)
+
+
 # Imported when they are needed: the extra may be missing, and uvicorn takes its time.
 
 
@@ -212,6 +235,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
         otlp=arguments.otlp,
+        probe_port=arguments.probe_port,
+        drain=arguments.drain,
+        grace=arguments.grace,
     )
 
 

@@ -1,5 +1,8 @@
 """Running apps with uvicorn: several in one event loop, on sockets that were opened before, until a signal ends them.
 
+The end has an order: first nobody is to send more (`stopping`, and time for that to be noticed), then no connection is
+accepted any more, then what is under way may end by itself, and what has not is cut off.
+
 uvicorn's access log and its `server` and `date` headers are off: the gateway writes its own log, and the upstream's
 headers are to go through. What `X-Forwarded-For` says is not believed.
 """
@@ -20,6 +23,8 @@ from ..respond import ASGIApp
 
 BACKLOG: Final = 2048
 GRACE_SECONDS: Final = 5  # for requests under way when the end comes
+
+ASIDE_GRACE_SECONDS: Final = 1
 
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # `localhost` may mean an address the machine has not
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -82,7 +87,7 @@ def _open(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Leaves signals to `run`, and says when it is up."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, grace: int) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -92,7 +97,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_graceful_shutdown=grace,
             )
         )
         self.up = asyncio.Event()
@@ -106,35 +111,77 @@ class _Server(uvicorn.Server):
         self.up.set()
 
 
-def run(apps: Sequence[tuple[ASGIApp, list[socket.socket]]], ready: Callable[[], None]) -> None:
+Served = tuple[ASGIApp, list[socket.socket]]
+"""An app, and the sockets that it is served on."""
+
+
+def run(
+    apps: Sequence[Served],
+    ready: Callable[[], None],
+    *,
+    aside: Sequence[Served] = (),
+    stopping: Callable[[], None] | None = None,
+    drain: float = 0,
+    grace: int = GRACE_SECONDS,
+) -> None:
     """Serve each app on its sockets until SIGINT or SIGTERM; a second one does not wait for requests under way.
 
-    `ready` is called when all of them are up.
+    `ready` is called when all of them are up, and `stopping` at the first signal; `drain` seconds later nothing more is
+    accepted, and requests under way have `grace` seconds to end. What is served `aside` is there until that is over.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(apps, ready))
+        runner.run(_run(apps, ready, aside, stopping, drain, grace))
 
 
-async def _run(apps: Sequence[tuple[ASGIApp, list[socket.socket]]], ready: Callable[[], None]) -> None:
-    servers = [_Server(app) for app, _ in apps]
+async def _run(
+    apps: Sequence[Served],
+    ready: Callable[[], None],
+    aside: Sequence[Served],
+    stopping: Callable[[], None] | None,
+    drain: float,
+    grace: int,
+) -> None:
+    loop = asyncio.get_running_loop()
+    servers = [_Server(app, grace) for app, _ in apps]
+    others = [_Server(app, ASIDE_GRACE_SECONDS) for app, _ in aside]
+    signals = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for server in servers:
-            server.force_exit = server.should_exit
-            server.should_exit = True
+        loop.call_soon_threadsafe(stopped)
+
+    def stopped() -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            _exit([*servers, *others], force=True)
+            return
+        if stopping is not None:
+            stopping()
+        loop.call_later(drain, _exit, servers)
 
     # Not loop.add_signal_handler, which Windows has not; uvicorn looks ten times a second whether it should exit.
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         async with asyncio.TaskGroup() as group:
-            for server, (_, sockets) in zip(servers, apps, strict=True):
+            running = [
+                group.create_task(server.serve(sockets)) for server, (_, sockets) in zip(servers, apps, strict=True)
+            ]
+            for server, (_, sockets) in zip(others, aside, strict=True):
                 group.create_task(server.serve(sockets))
-            for server in servers:
+            for server in (*servers, *others):
                 await server.up.wait()
             ready()
+            await asyncio.wait(running)
+            _exit(others)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _exit(servers: Sequence[_Server], *, force: bool = False) -> None:
+    for server in servers:
+        server.should_exit = True
+        server.force_exit = server.force_exit or force
 
 
 def _loop_factory() -> Callable[[], Any] | None:

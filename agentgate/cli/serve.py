@@ -14,9 +14,10 @@ from ..manifests import load_gateway
 from ..observe.access_log import AccessLog, Format
 from ..observe.metrics import Metrics
 from ..policy import Observer
+from ..probes import Probes
 from ..respond import ASGIApp
 from . import complain, warn
-from .listen import CannotListen, addresses, is_loopback, listen, run
+from .listen import CannotListen, Served, addresses, is_loopback, listen, run
 from .otlp import exporting
 
 METRICS_PATH: Final = "/metrics"
@@ -38,9 +39,22 @@ def serve(
     metrics_host: str,
     metrics_port: int | None,
     otlp: str | None,
+    probe_port: int | None,
+    drain: int,
+    grace: int,
 ) -> int:
     """Run until a signal ends it. Weak keys are let in where only this machine can call."""
-    sockets: list[socket.socket] = []
+    probes = Probes(ready=False)
+    apps: list[Served] = []
+    aside: list[Served] = []
+
+    def ready() -> None:
+        probes.ready = True
+        print(says, file=sys.stderr, flush=True)
+
+    def stopping() -> None:
+        probes.ready = False
+
     with exporting(otlp) as traced:
         try:
             where = addresses(host)
@@ -62,18 +76,21 @@ def serve(
                 resolve=_resolves,
                 warn=warn,
             )
-            sockets = listen(where, port)
-            apps: list[tuple[ASGIApp, list[socket.socket]]] = [(app, sockets)]
-            says = f"listening on {', '.join(map(_url, sockets))}"
+            apps.append((app, listen(where, port)))
+            says = f"listening on {_urls(apps)}"
             if metrics is not None and metrics_port is not None:
-                apps.append((_at_metrics(metrics), listen(addresses(metrics_host), metrics_port)))
-                says += f"; metrics on {', '.join(f'{_url(opened)}{METRICS_PATH}' for opened in apps[1][1])}"
+                aside.append((_at_metrics(metrics), listen(addresses(metrics_host), metrics_port)))
+                says += f"; metrics on {_urls(aside, METRICS_PATH)}"
+            if probe_port is not None:
+                aside.append((probes, listen(where, probe_port)))
+                says += f"; probes on {_urls(aside[-1:])}"
         except CannotListen as exc:
-            for opened in sockets:
-                opened.close()
+            for _, sockets in (*apps, *aside):
+                for opened in sockets:
+                    opened.close()
             return complain(str(exc), code=1)
         try:
-            run(apps, ready=lambda: print(says, file=sys.stderr, flush=True))
+            run(apps, ready, aside=aside, stopping=stopping, drain=drain, grace=grace)
         finally:
             log.close()
     return 0
@@ -105,6 +122,11 @@ def _resolves(name: str) -> bool:
     except (OSError, UnicodeError):
         return False
     return True
+
+
+def _urls(served: Sequence[Served], path: str = "") -> str:
+    """Where it is, for people."""
+    return ", ".join(_url(opened) + path for _, sockets in served for opened in sockets)
 
 
 def _url(opened: socket.socket) -> str:

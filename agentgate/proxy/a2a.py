@@ -13,7 +13,10 @@ from ..policy import Authenticator
 from ..protocols.a2a import A2A
 from ..protocols.a2a.cards import Base, Cards, schemes_of
 from ..protocols.protocol import Protocol
-from .backend import DEFAULT_TIMEOUT, HTTPBackend
+from .backend import HTTPBackend
+from .endpoint import DEFAULT_HEALTH, Endpoint, Health
+from .retry import Retry
+from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 
 class A2ABackend(HTTPBackend):
@@ -22,26 +25,28 @@ class A2ABackend(HTTPBackend):
     `interfaces`: the paths below `url` at which it speaks A2A, JSON-RPC at the path itself and REST below it.
     `advertised`: other URLs by which the agent's card calls the same place. `public_url`: where clients reach it, if
     that is not the gateway's `public_url` and the route's path. `push_notifications`: whether clients may have the
-    agent call URLs of theirs. `timeout` and `transport` as for `HTTPBackend`.
+    agent call URLs of theirs. The rest is as for `HTTPBackend`; several servers have to share their tasks.
     """
 
     mounts = True
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str | Endpoint],
         *,
         interfaces: Sequence[str] = ("/",),
         advertised: Sequence[str] = (),
         public_url: str | None = None,
         push_notifications: bool = False,
-        timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        retry: Retry | None = None,
+        health: Health = DEFAULT_HEALTH,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, timeout=timeout, transport=transport)
+        super().__init__(url, timeouts=timeouts, retry=retry, health=health, transport=transport)
         if isinstance(advertised, str):
             raise ConfigurationError("A2ABackend: advertised is a list of URLs")
-        bases = [(named, Base.of(named)) for named in (url, *advertised)]
+        bases = [(named, Base.of(named)) for named in (*(str(one.url) for one in self.endpoints), *advertised)]
         faults = [f"A2ABackend: {named!r} is no plain URL of an agent" for named, base in bases if base is None]
         if faults:
             raise ConfigurationError(faults)
@@ -51,9 +56,6 @@ class A2ABackend(HTTPBackend):
             interfaces=interfaces,
             push_notifications=push_notifications,
         )
-
-    def __repr__(self) -> str:
-        return f"A2ABackend({str(self.url)!r})"
 
 
 class AgentA2A(A2A):

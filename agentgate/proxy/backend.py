@@ -1,24 +1,27 @@
-"""HTTPBackend: a plain HTTP upstream. Its host comes from here alone, never from a request."""
+"""HTTPBackend: a plain HTTP upstream, one server or several. Its host comes from here alone, never from a request."""
+
+from collections.abc import Sequence
 
 import httpx
 
-from ..errors import ConfigurationError
 from ..protocols.protocol import Protocol
 from ..respond import ASGIApp
+from .endpoint import DEFAULT_HEALTH, Endpoint, Health, endpoints_at
+from .failover import Failover
 from .forward import Forward
 from .observed import Observed
+from .retry import Retry
+from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 from .upstream import PoolTransport
-
-DEFAULT_TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=10)
-"""Seconds: to connect, for the first byte and between two chunks (event streams included), to send a chunk, and to
-wait for a connection."""
 
 
 class HTTPBackend:
-    """Forwards to `url`, such as `http://httpbin:8000`; a path in it is put before the request's own.
+    """Forwards to `url`, such as `http://httpbin:8000`; a path in it is put before the request's own. Several servers,
+    `["http://a:8000", Endpoint("http://b:8000", weight=0)]`, share the requests and stand in for one another.
 
-    The upstream gets its own name as Host, or the client's with `preserve_host`. `transport` is any
-    `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified.
+    The upstream gets its own name as Host, or the client's with `preserve_host`. `retry`: when a request is sent again;
+    None: only elsewhere, when it could not be sent. `health`: when one of several servers is asked last. `transport` is
+    any `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified.
     """
 
     protocol: Protocol | None = None
@@ -26,34 +29,44 @@ class HTTPBackend:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str | Endpoint],
         *,
         preserve_host: bool = False,
-        timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        retry: Retry | None = None,
+        health: Health = DEFAULT_HEALTH,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        base = upstream_url(url)
-        self.url = base
-        self.name = base.netloc.decode("ascii")
+        self.endpoints = endpoints_at(url)
+        self.url = self.endpoints[0].url
+        self.name = self.url.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        self.app: ASGIApp = Forward(base, Observed(self.transport), httpx.Timeout(timeout), preserve_host=preserve_host)
+        sending = sender(self.endpoints, self.transport, retry, health, preserve_host=preserve_host)
+        self.app: ASGIApp = Forward(self.url, sending, timeouts, preserve_host=preserve_host)
 
     async def aclose(self) -> None:
         """Close the transport's connections."""
         await self.transport.aclose()
 
     def __repr__(self) -> str:
-        return f"HTTPBackend({str(self.url)!r})"
+        return f"{type(self).__name__}({shown(self.endpoints)})"
 
 
-def upstream_url(url: str) -> httpx.URL:
-    """The URL of an upstream; a `ConfigurationError` for what is none, or has a user, a query or a fragment."""
-    try:
-        base = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as exc:
-        raise ConfigurationError(f"an upstream is a URL such as http://httpbin:8000: {exc}") from None
-    if base.scheme not in ("http", "https") or not base.host:
-        raise ConfigurationError("an upstream is an http or https URL with a host, such as http://httpbin:8000")
-    if base.userinfo or base.query or base.fragment:
-        raise ConfigurationError("an upstream URL has no user, query or fragment")
-    return base
+def sender(
+    endpoints: Sequence[Endpoint],
+    transport: httpx.AsyncBaseTransport,
+    retry: Retry | None,
+    health: Health,
+    *,
+    preserve_host: bool = False,
+) -> httpx.AsyncBaseTransport:
+    """What sends requests to these endpoints: the transport alone, where there is one and no retry."""
+    observed = Observed(transport)
+    if len(endpoints) == 1 and retry is None:
+        return observed
+    return Failover(endpoints, observed, retry=retry, health=health, preserve_host=preserve_host)
+
+
+def shown(endpoints: Sequence[Endpoint]) -> str:
+    """As in code."""
+    return repr(str(endpoints[0].url)) if len(endpoints) == 1 else repr([*endpoints])

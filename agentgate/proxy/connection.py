@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 import httpx
 
-from .deadlines import NEVER, Deadlines
+from ..deadlines import NEVER, Deadlines
 from .exchange import Exchange
 from .framing import FramingError, ResponseReader
 
@@ -91,9 +91,9 @@ class Connection(asyncio.Protocol):
         if exchange is None or self.owner is None:
             return
         if self.drained is not None:
-            self.owner.deadlines.set(self, exchange.timeouts.write)
+            self.owner.deadlines.set(self, exchange.timeouts.get("write"))
         elif exchange.waiting and exchange.body.complete:
-            self.owner.deadlines.set(self, exchange.timeouts.read)
+            self.owner.deadlines.set(self, exchange.timeouts.get("read"))
         else:
             self.deadline = NEVER
 

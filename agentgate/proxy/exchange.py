@@ -8,8 +8,8 @@ It refuses to end a response cleanly that the server did not, or that its consum
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, cast
 
 import httpx
 
@@ -19,13 +19,10 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
-class Timeouts(NamedTuple):
-    """Seconds, or None for ever: to be given a slot, to connect, between two reads, for a write to make progress."""
-
-    pool: float | None = None
-    connect: float | None = None
-    read: float | None = None
-    write: float | None = None
+Seconds = Mapping[str, float | None]
+"""As httpx passes them, by `pool`, `connect`, `read` and `write`; what is missing has no end. The last two are looked
+at whenever they begin to run, so that whoever holds the mapping can change them on the way, as with httpx's own
+transport."""
 
 
 class Exchange:
@@ -48,7 +45,7 @@ class Exchange:
         "timeouts",
     )
 
-    def __init__(self, connection: "Connection", request: httpx.Request, timeouts: Timeouts) -> None:
+    def __init__(self, connection: "Connection", request: httpx.Request, timeouts: Seconds) -> None:
         self.request = request
         self.connection: Connection | None = connection  # None: the exchange is over
         self.loop = connection.loop

@@ -6,26 +6,27 @@ nothing that the transport does not, and never ends a response that the upstream
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 
 from ..body import ClientGone
+from ..deadlines import Clock
 from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError
 from ..protocols.protocol import Protocol
 from ..record import Record, record_of
 from ..request import Request, Scope, below_mount
-from ..respond import Message, Receive, Send, respond
+from ..respond import Receive, Send, respond
+from .client import Client
 from .connection import address
-from .deadlines import NEVER, Deadlines
 from .exchange import ResponseStream
 from .headers import BadResponse, RawHeaderList, request_headers, response_headers
 from .messages import UpstreamRequest, origin_of, raw_headers
+from .timeouts import Timeouts
 
-PATIENCE: Final = 0.05  # seconds; most answers are there before a client could have been missed
-
+EVENTS: Final = b"text/event-stream"
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
 # What went wrong before the response began: status, what the client and the log are told. The first match counts.
@@ -35,6 +36,8 @@ _FAILURES: Final[tuple[tuple[type[Exception], int, str, Reason], ...]] = (
     (httpx.ConnectError, 503, "upstream call failed", Reason.UPSTREAM_FAILURE),
     (Exception, 502, "upstream call failed", Reason.UPSTREAM_FAILURE),
 )
+
+_RETRY_AFTER: Final = ((b"retry-after", b"1"),)  # seconds; of a queue that is full, or that was too long to wait in
 
 _NO_WEBSOCKET: Final = deny(
     "websocket is not forwarded", code="websocket_not_forwarded", reason=Reason.INVALID_REQUEST, policy="forward"
@@ -60,7 +63,7 @@ class Forward:
         self,
         base: httpx.URL,
         transport: httpx.AsyncBaseTransport,
-        timeout: httpx.Timeout,
+        timeouts: Timeouts,
         *,
         preserve_host: bool = False,
         endpoint: bool = False,
@@ -69,13 +72,15 @@ class Forward:
     ) -> None:
         self._base = base
         self._transport = transport
-        self._timeout = timeout.as_dict()
+        self._timeouts = timeouts
+        self._seconds = timeouts.for_transport()
+        self._one_read = timeouts.first_byte == timeouts.idle == timeouts.events
+        self._clock = Clock()
         self._prefix = base.raw_path.rstrip(b"/")
         self._target = base.raw_path if endpoint else None
         self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
-        self._watch: Deadlines | None = None  # over clients, of the loop that it was last used in
         self._origin = origin_of(base)
         self._endpoint = address((base.host, self._origin[2]))
 
@@ -86,10 +91,7 @@ class Forward:
         if scope["type"] == "websocket":
             await self._refuse(_NO_WEBSOCKET, record, scope, send)
             return
-        loop = asyncio.get_running_loop()
-        if self._watch is None or self._watch.loop is not loop:
-            self._watch = Deadlines(loop)
-        client = _Client(receive, self._watch)
+        client = Client(receive, self._clock.deadlines(), self._timeouts)
         try:
             await client.begin()
             await self._forward(self._upstream_request(record, scope, client), record, client, scope, send)
@@ -98,13 +100,22 @@ class Forward:
         except asyncio.CancelledError:
             if not client.interrupted or client.task.uncancel() > 0:
                 raise  # somebody else wants this task to end
-            record.fail("client disconnected", None)
+            await self._interrupted(client.overdue, record, scope, send)
         finally:
             client.leave()
 
-    async def _forward(
-        self, request: httpx.Request, record: Record, client: "_Client", scope: Scope, send: Send
-    ) -> None:
+    async def _interrupted(self, overdue: Decision | None, record: Record, scope: Scope, send: Send) -> None:
+        if overdue is None:
+            record.fail("client disconnected", None)
+        elif record.status is not None:  # begun: it is cut off
+            record.fail(f"{overdue.message}: {overdue.detail}", overdue.reason)
+        else:
+            record.endpoint = record.endpoint or self._endpoint
+            if overdue.status == 408 and scope.get("http_version", "1.1").startswith("1."):
+                overdue = replace(overdue, headers=((b"connection", b"close"),))  # the rest of the body is unwanted
+            await self._refuse(overdue, record, scope, send)
+
+    async def _forward(self, request: httpx.Request, record: Record, client: Client, scope: Scope, send: Send) -> None:
         record.endpoint = self._endpoint
         try:
             response = await self._transport.handle_async_request(request)
@@ -122,13 +133,16 @@ class Forward:
                 record.attempts[-1].error = str(exc)
                 await self._refuse(_failed(exc), record, scope, send)
                 return
+            if not self._one_read:  # transports look at it before each read
+                events = any(name == b"content-type" and value.lower().startswith(EVENTS) for name, value in headers)
+                request.extensions["timeout"]["read"] = self._timeouts.events if events else self._timeouts.idle
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             await self._relay(response, record, client, send)
         finally:
             record.forwarded()
             await response.aclose()
 
-    async def _relay(self, response: httpx.Response, record: Record, client: "_Client", send: Send) -> None:
+    async def _relay(self, response: httpx.Response, record: Record, client: Client, send: Send) -> None:
         """The body, chunk by chunk. One that breaks off is not ended: servers then close the connection, which is how
         the client learns that something is missing."""
         stream: Any = response.stream
@@ -148,9 +162,9 @@ class Forward:
                 client.leave()  # servers call the end of a response a disconnect, too
                 await send({"type": "http.response.body", "body": chunk or b"", "more_body": False})
                 return
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await client.take(send, chunk)
 
-    def _upstream_request(self, record: Record, scope: Scope, client: "_Client") -> httpx.Request:
+    def _upstream_request(self, record: Record, scope: Scope, client: Client) -> httpx.Request:
         view = record.view
         query: bytes = scope.get("query_string") or b""
         path, host = record.rewritten  # by its route
@@ -168,7 +182,7 @@ class Forward:
             target,
             headers,
             httpx.ByteStream(client.body) if client.whole else client,
-            {"timeout": self._timeout, "record": record},
+            {"timeout": self._seconds if self._one_read else dict(self._seconds), "record": record},
         )
 
     def _below(self, view: Request) -> bytes:
@@ -185,86 +199,7 @@ class Forward:
         await respond(decision, scope, send)
 
 
-class _Client(httpx.AsyncByteStream):
-    """The client's side of a forwarded request: its body as a stream and, once that is read, a watch on its leaving.
-
-    ASGI tells of a disconnect only to who asks, and asking waits: so the watch is a task, which costs as much as half
-    of all the rest. It is started for who still waits after `PATIENCE`. It cancels the forwarding task, as
-    `asyncio.timeout` does.
-    """
-
-    def __init__(self, receive: Receive, deadlines: Deadlines) -> None:
-        task = asyncio.current_task(deadlines.loop)
-        assert task is not None
-        self.task = task
-        self.gone = False
-        self.interrupted = False  # the watch has cancelled the task
-        self.deadline = NEVER
-        self._deadlines = deadlines
-        self._receive = receive
-        self._first: Message = {}
-        self._watch: asyncio.Task[None] | None = None
-
-    async def begin(self) -> None:
-        """Take the first message: most requests are complete with it."""
-        self._first = await self._next()
-        if self.whole:
-            self._begin_to_watch()
-
-    @property
-    def whole(self) -> bool:
-        """Whether the first message holds the whole body."""
-        return not self._first.get("more_body", False)
-
-    @property
-    def body(self) -> bytes:
-        """What the first message holds of the body."""
-        body: bytes = self._first.get("body", b"")
-        return body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        message = self._first
-        while True:
-            if message.get("body"):
-                yield message["body"]
-            if not message.get("more_body", False):
-                break
-            message = await self._next()
-        self._begin_to_watch()
-
-    def _begin_to_watch(self) -> None:
-        self._deadlines.watch(self)
-        self._deadlines.set(self, PATIENCE)
-
-    def expire(self) -> None:
-        """It has waited long enough to be watched."""
-        self.deadline = NEVER
-        self._watch = self._deadlines.loop.create_task(self._wait())
-
-    def shut(self) -> None:
-        """Nobody shuts a client out."""
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] != "http.request":
-            self.gone = True
-            raise ClientGone
-        return message
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = self.interrupted = True
-        self.task.cancel()
-
-    def leave(self) -> None:
-        """Stop watching."""
-        self._deadlines.forget(self)
-        if self._watch is not None:
-            self._watch.cancel()
-
-
-def _framing(headers: RawHeaderList, method: str, client: _Client) -> tuple[bytes, bytes] | None:
+def _framing(headers: RawHeaderList, method: str, client: Client) -> tuple[bytes, bytes] | None:
     """The one header that says where the body ends, made anew."""
     for name, value in headers:
         if name == b"content-length":
@@ -280,7 +215,10 @@ def _failed(exc: Exception) -> Decision:
     if isinstance(exc, Refused):
         return exc.decision
     status, code, message, reason = _failure(exc)
-    return deny(message, status=status, code=code, reason=reason, detail=_detail(exc), policy="forward")
+    headers = _RETRY_AFTER if isinstance(exc, httpx.PoolTimeout) else ()
+    return deny(
+        message, status=status, code=code, reason=reason, detail=_detail(exc), policy="forward", headers=headers
+    )
 
 
 def _failure(exc: Exception) -> tuple[int, str, str, Reason]:

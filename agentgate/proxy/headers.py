@@ -25,6 +25,7 @@ NOT_SENT: Final = HOP_BY_HOP | {
     b"host",  # set by us
     b"content-length",  # set by us
     b"expect",  # answered by the server in front of us
+    b"x-retry-attempt",  # set by us
     # Headers by which some servers take another method or path than the one that was judged.
     b"x-http-method",
     b"x-http-method-override",

@@ -4,7 +4,6 @@ No request goes to the same provider twice, and none to another once an answer h
 gateway's own credential is not the client's to hear.
 """
 
-import random
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -18,16 +17,16 @@ from ..protocols.llm.apis import Operation
 from ..protocols.protocol import Protocol
 from ..record import Record
 from ..respond import ASGIApp
-from .backend import DEFAULT_TIMEOUT
+from .endpoint import Endpoint, Health, in_turn
+from .failover import Failover
 from .forward import Forward, Refused
 from .observed import Observed
 from .provider import OURS, PASSED, Credential, Provider, failed
+from .retry import Retry
+from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 from .upstream import PoolTransport
 
 FAILOVER_ON: Final = (429, 500, 502, 503, 504, 529)
-
-# After these nothing of an answer has come, and what happened is not the request's own fault.
-_LOST: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 
 
 class LLMBackend:
@@ -36,7 +35,8 @@ class LLMBackend:
 
     `credential` and `aliases` are those of the one provider at `url`. `failover_on`: statuses after which another
     provider is asked, as it is when one cannot be reached or breaks off before it answers. `include_usage`: ask
-    OpenAI's streams for their usage, for the log alone. `pass_headers`: further request headers that go on.
+    OpenAI's streams for their usage, for the log alone. `pass_headers`: further request headers that go on. `retry`:
+    when a request is sent once more, after every provider has been asked.
     """
 
     mounts = False
@@ -51,7 +51,8 @@ class LLMBackend:
         failover_on: Collection[int] = FAILOVER_ON,
         include_usage: bool = False,
         pass_headers: Sequence[str] = (),
-        timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        retry: Retry | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._provider = provider
@@ -75,12 +76,12 @@ class LLMBackend:
         self.name = self.providers[0].url.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
         chosen = _Providers(
-            llm, provider, self.providers, Observed(self.transport), frozenset(failover_on), PASSED | passed
+            llm, provider, self.providers, Observed(self.transport), retry, frozenset(failover_on), PASSED | passed
         )
         self.app: ASGIApp = Forward(
             self.providers[0].url.copy_with(raw_path=b"/"),
             chosen,
-            httpx.Timeout(timeout),
+            timeouts,
             preserve_host=False,
             protocol=llm,
         )
@@ -93,7 +94,7 @@ class LLMBackend:
         return f"LLMBackend({[*self.providers]!r}, provider={self._provider!r})"
 
 
-class _Providers(httpx.AsyncBaseTransport):
+class _Providers(Failover):
     """Sends a request on to one provider after the other, until one answers."""
 
     def __init__(
@@ -102,56 +103,50 @@ class _Providers(httpx.AsyncBaseTransport):
         api: ProviderName,
         providers: tuple[Provider, ...],
         transport: httpx.AsyncBaseTransport,
+        retry: Retry | None,
         failover_on: frozenset[int],
         passed: frozenset[bytes],
     ) -> None:
+        health = Health(failures=1, statuses=failover_on)  # another provider is asked at the first sign of trouble
+        super().__init__(providers, transport, retry=retry, health=health)
         self._llm = llm
         self._api = api
         self._providers = providers
-        self._transport = transport
-        self._failover_on = failover_on
         self._passed = passed
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def candidates(self, request: httpx.Request) -> Sequence[Endpoint]:
+        """What is not known may be about something that only one of them has."""
         record: Record = request.extensions["record"]
         operation = self._llm.operation(record.view)
         model = _model(operation, record)
-        whole = type(request.stream) is httpx.ByteStream
-        candidates = self._order(operation, model)
-        for number, provider in enumerate(candidates):
-            last = not whole or number == len(candidates) - 1
-            record.endpoint = provider.endpoint
-            if number:
-                record.details["retry.attempt"] = number
-            key = await provider.key(record.principal)
-            try:
-                response = await self._transport.handle_async_request(
-                    provider.request(request, self._api, operation, model, key, self._passed)
-                )
-            except _LOST:
-                provider.rest()
-                if last:
-                    raise
-                continue
-            refused = response.status_code == 401 and key is not None  # ours: not the client's to hear of
-            if not refused and response.status_code not in self._failover_on:
-                return response
-            provider.rest()
-            if last and not refused:
-                return response
-            await response.aclose()
-            if last:
-                raise Refused(failed("the provider refuses the credential that it was sent"))
-        raise Refused(_NOT_SERVED)
+        request.extensions["llm"] = operation, model
+        known = operation is not None and len(self._providers) > 1
+        serving = [one for one in (self._providers if known else self._providers[:1]) if one.serves(model)]
+        if not serving:
+            raise Refused(_NOT_SERVED)
+        return in_turn(serving)
 
-    def _order(self, operation: Operation | None, model: str | None) -> Sequence[Provider]:
-        """Whom to ask, and in which order. What is not known may be about something that only one of them has."""
-        if operation is None or len(self._providers) == 1:
-            return [one for one in self._providers[:1] if one.serves(model)]
-        serving = [one for one in self._providers if one.serves(model)]
-        # Weighted sampling without replacement (Efraimidis and Spirakis): the largest random ** (1 / weight) first.
-        keys = {one: random.random() ** (1 / one.weight) if one.weight else -1.0 for one in serving}
-        return sorted(serving, key=lambda one: (one.rests(), -keys[one]))
+    async def addressed(self, request: httpx.Request, endpoint: Endpoint) -> httpx.Request:
+        assert isinstance(endpoint, Provider)
+        key = await endpoint.key(request.extensions["record"].principal)
+        operation, model = request.extensions["llm"]
+        return endpoint.request(request, self._api, operation, model, key, self._passed)
+
+    def failing(self, response: httpx.Response, endpoint: Endpoint) -> bool:
+        return super().failing(response, endpoint) or _refuses_us(response, endpoint)
+
+    def elsewhere(self, outcome: httpx.Response | Exception, endpoint: Endpoint) -> bool:
+        return isinstance(outcome, Exception) or self.failing(outcome, endpoint)
+
+    async def answer(self, response: httpx.Response, endpoint: Endpoint) -> httpx.Response:
+        if _refuses_us(response, endpoint):  # not the client's to hear of
+            await response.aclose()
+            raise Refused(failed("the provider refuses the credential that it was sent"))
+        return response
+
+
+def _refuses_us(response: httpx.Response, endpoint: Endpoint) -> bool:
+    return response.status_code == 401 and isinstance(endpoint, Provider) and endpoint.credential is not None
 
 
 def _model(operation: Operation | None, record: Record) -> str | None:

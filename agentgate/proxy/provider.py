@@ -3,7 +3,6 @@
 The client's credentials never reach it. Of the client's headers only those go on that are known to be harmless.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -21,14 +20,11 @@ from ..protocols.llm.body import renamed
 from ..record import Record
 from ..request import Principal
 from ..secret import Secret
-from .backend import upstream_url
-from .connection import address
+from .endpoint import Endpoint, is_number
 from .forward import Refused
-from .messages import UpstreamRequest, origin_of, raw_headers
+from .messages import UpstreamRequest, raw_headers
 
 Credential = Secret | Callable[[Principal | None], Awaitable[Secret]]
-
-REST: Final = 3.0  # seconds for which a provider that failed is asked last; agentgateway's eviction
 
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
 
@@ -66,7 +62,7 @@ _PASSED_PREFIX: Final = b"x-stainless-"
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
-class Provider:
+class Provider(Endpoint):
     """One of the servers behind an `LLMBackend`. `url` is what its SDK calls the base URL.
 
     `credential`: the key, or a coroutine function that gives the one for a caller; None sends none. `weight`: its share
@@ -83,13 +79,13 @@ class Provider:
         models: Collection[str] | None = None,
         aliases: Mapping[str, str] = NOTHING,
     ) -> None:
-        self.url = upstream_url(url)
+        super().__init__(url)
         faults = []
         if not (credential is None or isinstance(credential, Secret) or callable(credential)):
             faults.append("a credential is a Secret or a coroutine function")
         elif isinstance(credential, Secret) and _unsendable(credential):
             faults.append("the credential is not visible ASCII")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        if not is_number(weight):
             faults.append("a weight is a number, 0 or more")
         if not isinstance(aliases, Mapping) or any(map(model_fault, [*aliases, *aliases.values()])):
             faults.append("aliases are a mapping from names of models to names of models")
@@ -102,21 +98,11 @@ class Provider:
         self.credential = credential
         self.weight = weight
         self.aliases = dict(aliases)
-        self._origin = origin_of(self.url)
-        self.endpoint = address((self.url.host, self._origin[2]))
         self._prefix = self.url.raw_path.rstrip(b"/")
-        self._resting = 0.0  # until when, by the loop's clock
 
     def serves(self, model: str | None) -> bool:
         """Whether it has this model; None for a request that names none."""
         return model is None or self.models is None or model in self.models
-
-    def rest(self) -> None:
-        """It has failed: the others are asked first for a while."""
-        self._resting = asyncio.get_running_loop().time() + REST
-
-    def rests(self) -> bool:
-        return self._resting > asyncio.get_running_loop().time()
 
     async def key(self, principal: Principal | None) -> Secret | None:
         """The credential for this caller. Raises `Refused`: without the one it should have, nothing is sent."""
@@ -161,10 +147,7 @@ class Provider:
             headers.append((name, f"{prefix}{key.reveal()}".encode()))
         query = _without_credentials(query, record.redacted_parameters)
         target = self._prefix + path + (b"?" + query if query else b"")
-        return UpstreamRequest(request.method, self.url, self._origin, target, headers, stream, request.extensions)
-
-    def __repr__(self) -> str:
-        return f"Provider({str(self.url)!r}, weight={self.weight})"
+        return UpstreamRequest(request.method, self.url, self.origin, target, headers, stream, request.extensions)
 
 
 def _without_credentials(query: bytes, more: frozenset[str]) -> bytes:

@@ -19,11 +19,11 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
+from ..deadlines import NEVER, Deadlines
 from ..errors import ConfigurationError
 from .connection import Connection, address
-from .deadlines import NEVER, Deadlines
 from .dial import dial
-from .exchange import Exchange, ResponseStream, Timeouts
+from .exchange import Exchange, ResponseStream, Seconds
 from .framing import BodyWriter, FramingError, RequestHead
 from .messages import PORTS, UpstreamRequest, UpstreamResponse, origin_of, raw_headers
 from .messages import Origin as OriginKey
@@ -47,7 +47,7 @@ class Ticket:
 
     __slots__ = ("deadline", "fresh", "origin", "request", "result", "task", "timeouts")
 
-    def __init__(self, origin: "Origin", request: httpx.Request, timeouts: Timeouts, fresh: bool) -> None:
+    def __init__(self, origin: "Origin", request: httpx.Request, timeouts: Seconds, fresh: bool) -> None:
         self.origin = origin
         self.request = request
         self.timeouts = timeouts
@@ -89,12 +89,13 @@ class Origin:
     While anybody waits, every slot is taken: a slot or a connection that becomes free goes to the head of the queue.
     """
 
-    __slots__ = ("connecting", "connections", "deadlines", "idle", "key", "pool", "tls", "waiting")
+    __slots__ = ("connecting", "connections", "deadlines", "idle", "key", "pool", "tls", "tls_name", "waiting")
 
-    def __init__(self, pool: "Pool", key: OriginKey, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, pool: "Pool", key: OriginKey, tls: ssl.SSLContext | None, tls_name: str | None) -> None:
         self.pool = pool
         self.key = key
         self.tls = tls
+        self.tls_name = tls_name or key[1].decode("ascii")  # whose certificate it is to be
         self.deadlines = pool.deadlines
         self.connecting = 0
         self.connections = 0
@@ -109,7 +110,7 @@ class Origin:
     def open(self) -> int:
         return self.connecting + self.connections
 
-    async def obtain(self, request: httpx.Request, timeouts: Timeouts, *, fresh: bool) -> Connection:
+    async def obtain(self, request: httpx.Request, timeouts: Seconds, *, fresh: bool) -> Connection:
         """A connection of one's own: an idle one if there is one, a new one if there is room, or what comes free."""
         if self.idle and not fresh:
             return self.idle.popitem()[0]
@@ -120,7 +121,7 @@ class Origin:
             self._connect(ticket)
             next(iter(self.idle)).close()  # only now: an origin without a connection is forgotten
         elif len(self.waiting) < self.pool.limits.max_waiting:
-            self.deadlines.set(ticket, timeouts.pool)
+            self.deadlines.set(ticket, timeouts.get("pool"))
             self.waiting[ticket] = None
         else:
             raise httpx.PoolTimeout("too many requests wait for a connection", request=request)
@@ -179,7 +180,7 @@ class Origin:
             self.pool.origins.pop(self.key, None)
 
     def _connect(self, ticket: Ticket) -> None:
-        self.deadlines.set(ticket, ticket.timeouts.connect)
+        self.deadlines.set(ticket, ticket.timeouts.get("connect"))
         self.connecting += 1
         ticket.task = self.pool.loop.create_task(self._open())
         # Not in the task itself: one that is cancelled before its first step never gets to clean up.
@@ -188,12 +189,11 @@ class Origin:
     async def _open(self) -> Connection:
         loop = self.pool.loop
         _, host, port = self.key
-        name = host.decode("ascii")
         transport, connection = await loop.create_connection(
             partial(Connection, loop),
-            sock=await dial(loop, name, port),
+            sock=await dial(loop, host.decode("ascii"), port),
             ssl=self.tls,
-            server_hostname=None if self.tls is None else name,
+            server_hostname=None if self.tls is None else self.tls_name,
         )
         if self.tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() not in ALPN:
             transport.abort()
@@ -261,8 +261,10 @@ class PoolTransport(httpx.AsyncBaseTransport):
     At most `max_connections` to one origin (scheme, host, port), `max_waiting` requests in the queue for one of them,
     and `keepalive_expiry` seconds of rest for a connection nobody uses (None: until the server closes it). `verify`:
     True checks certificates against certifi's authorities, whatever the environment says; an `ssl.SSLContext` is used
-    as it is; False checks nothing. The pool lives in the event loop that it is first used in, and starts afresh in
-    another. Timeouts come with each request, in `request.extensions["timeout"]`, as httpx passes them.
+    as it is, with the authorities and the client certificate that it has loaded; False checks nothing.
+    `server_hostname`: the name that certificates are to be for (and SNI says), where it is not the URL's. The pool
+    lives in the event loop that it is first used in, and starts afresh in another. Timeouts come with each request, in
+    `request.extensions["timeout"]`, as httpx passes them.
 
     Errors are httpx's, each with its request. `response.extensions["peer"]` is the address of the server's socket.
     """
@@ -274,17 +276,20 @@ class PoolTransport(httpx.AsyncBaseTransport):
         max_waiting: int = 1000,
         keepalive_expiry: float | None = DEFAULT_KEEPALIVE,
         verify: bool | ssl.SSLContext = True,
+        server_hostname: str | None = None,
     ) -> None:
         faults = {
             "max_connections must be at least 1": max_connections < 1,
             "max_waiting must not be negative": max_waiting < 0,
             "keepalive_expiry must not be negative": keepalive_expiry is not None and keepalive_expiry < 0,
             "verify must be True, False or an ssl.SSLContext": not isinstance(verify, bool | ssl.SSLContext),
+            "server_hostname must be a host name": not (server_hostname is None or _is_name(server_hostname)),
         }
         if any(faults.values()):
             raise ConfigurationError(fault for fault, present in faults.items() if present)
         self._limits = Limits(max_connections, max_waiting, keepalive_expiry)
         self._verify = verify
+        self._server_hostname = server_hostname
         self._tls: ssl.SSLContext | None = None
         self._pool: Pool | None = None
 
@@ -303,7 +308,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         head, body, wire = _prepare(request)
-        timeouts = Timeouts(**(request.extensions.get("timeout") or {}))
+        timeouts: Seconds = request.extensions.get("timeout") or {}
         may_retry = wire is not None and request.method in IDEMPOTENT
         fresh = False
         while True:
@@ -350,7 +355,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
                 raise httpx.UnsupportedProtocol("the upstream URL is neither http nor https", request=request)
             if not host:
                 raise httpx.UnsupportedProtocol("the upstream URL has no host", request=request)
-            origin = Origin(pool, key, self._context() if scheme == "https" else None)
+            origin = Origin(pool, key, self._context() if scheme == "https" else None, self._server_hostname)
             pool.origins[key] = origin
         return origin
 
@@ -369,6 +374,10 @@ class PoolTransport(httpx.AsyncBaseTransport):
             self._tls = httpx.create_ssl_context(verify=self._verify, trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) < 254 and " " not in name
 
 
 def _prepare(request: httpx.Request) -> tuple[RequestHead, BodyWriter, tuple[bytes, ...] | None]:

@@ -20,6 +20,7 @@ from agentgate import (
     Observer,
     Query,
     Reason,
+    Timeouts,
     new_key,
 )
 from agentgate.attempt import Attempt
@@ -206,9 +207,9 @@ async def test_the_host_is_the_upstreams_unless_the_clients_is_preserved() -> No
 async def test_the_timeouts_go_with_each_request() -> None:
     """The transport keeps them."""
     upstream = Upstream()
-    app, _ = behind(upstream, timeout=httpx.Timeout(3, connect=1))
+    app, _ = behind(upstream, timeouts=Timeouts(connect=1, pool=2, write=3, first_byte=4, idle=4, events=4))
     await drive(app, http_scope())
-    assert upstream.requests[0].extensions["timeout"] == {"connect": 1, "read": 3, "write": 3, "pool": 3}
+    assert upstream.requests[0].extensions["timeout"] == {"connect": 1, "read": 4, "write": 3, "pool": 2}
 
 
 KEY = new_key()
@@ -390,7 +391,8 @@ async def test_before_the_response(failure: Exception | httpx.Response, status: 
     app, recorder = behind(httpx.MockTransport(answer))
     exchange = await drive(app, http_scope(method))
     assert (exchange.status, exchange.text) == (status, "" if method == "HEAD" else text)
-    assert exchange.headers == {"content-type": "text/plain", "content-length": str(len(text))}
+    later = {"retry-after": "1"} if detail == "PoolTimeout" else {}
+    assert exchange.headers == {**later, "content-type": "text/plain", "content-length": str(len(text))}
     assert exchange.complete
     record = recorder.last
     assert (record.status, record.error) == (status, text)

@@ -15,6 +15,7 @@ from agentgate import (
     PoolTransport,
     Route,
     Secret,
+    Timeouts,
     create_gateway,
     new_key,
 )
@@ -181,7 +182,7 @@ async def test_reading_takes_as_long_as_it_takes() -> None:
     await post(gateway(upstream))
     assert upstream.requests[0].extensions["timeout"] == {"connect": 10, "read": None, "write": 60, "pool": 10}
     upstream = Upstream()
-    await post(gateway(upstream, timeout=5))
+    await post(gateway(upstream, timeouts=Timeouts(first_byte=5, idle=5, events=5)))
     assert upstream.requests[0].extensions["timeout"]["read"] == 5
 
 

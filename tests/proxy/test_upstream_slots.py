@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from agentgate.proxy.connection import Connection
-from agentgate.proxy.exchange import Timeouts
 from agentgate.proxy.upstream import Origin, PoolTransport, Stats
 
 from .upstream_server import OK, Peer, Server, answering, at_rest, fetch, serving, until
@@ -197,9 +196,9 @@ async def test_a_fresh_connection_is_a_new_one() -> None:
         request = server.request()
         await fetch(transport, request)
         origin = origin_of(transport)
-        first = await origin.obtain(request, Timeouts(), fresh=True)
+        first = await origin.obtain(request, {}, fresh=True)
         assert (server.accepted, transport.stats) == (2, Stats(1, 0, 0))
-        waiting = [asyncio.create_task(origin.obtain(request, Timeouts(), fresh=fresh)) for fresh in (True, False)]
+        waiting = [asyncio.create_task(origin.obtain(request, {}, fresh=fresh)) for fresh in (True, False)]
         await until(lambda: transport.stats == Stats(1, 0, 2))
         origin.release(first)
         assert transport.stats == Stats(1, 0, 1)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from agentgate.deadlines import NEVER, RESOLUTION, Deadlines
 from agentgate.proxy import dial
-from agentgate.proxy.deadlines import NEVER, RESOLUTION, Deadlines
 from agentgate.proxy.upstream import PoolTransport, Stats
 
 from .upstream_server import OK, Peer, answering, at_rest, fetch, serving, until

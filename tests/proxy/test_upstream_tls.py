@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agentgate import ConfigurationError, Gate, HTTPBackend
 from agentgate.proxy.upstream import PoolTransport
+from agentgate.testing import Recorder, drive, http_scope
 
 from .upstream_server import OK, Peer, answering, at_rest, fetch, serving
 
@@ -139,6 +141,44 @@ async def test_a_certificate_for_another_name_is_refused(identity: ssl.SSLContex
         with pytest.raises(httpx.ConnectError, match=r"IP address mismatch.*127\.0\.0\.2"):
             await fetch(transport, server.request())
         assert repr(transport) == EMPTY
+
+
+async def test_a_certificate_may_be_for_a_name_that_is_not_the_urls(authority: Path, trust: ssl.SSLContext) -> None:
+    """Then that name alone counts, and it is the one that the server is told (SNI)."""
+    told: list[str | None] = []
+    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    identity.load_cert_chain(authority / "server.pem")
+    identity.sni_callback = lambda tls, name, context: told.append(name)
+    async with serving(answering(OK), tls=identity, host="127.0.0.2") as server:
+        async with PoolTransport(verify=trust, server_hostname="localhost") as transport:
+            assert await fetch(transport, server.request()) == (200, b"ok")
+        async with PoolTransport(verify=trust, server_hostname="other.example") as transport:
+            with pytest.raises(httpx.ConnectError, match=r"Hostname mismatch.*other\.example"):
+                await fetch(transport, server.request())
+    assert told == ["localhost", "other.example"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "\u00e4", "a\n", 7])
+def test_what_is_no_name_of_a_server(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="server_hostname must be a host name"):
+        PoolTransport(server_hostname=name)
+
+
+async def test_a_server_may_want_to_know_its_client(authority: Path, identity: ssl.SSLContext) -> None:
+    """Through a backend: with a certificate it answers, and without one the gateway's client is told nothing of it."""
+    identity.verify_mode = ssl.CERT_REQUIRED
+    identity.load_verify_locations(authority / "ca.pem")
+    for known, status in ((True, 200), (False, 502)):
+        context = ssl.create_default_context(cafile=authority / "ca.pem")
+        if known:
+            context.load_cert_chain(authority / "server.pem")
+        recorder = Recorder()
+        async with serving(answering(OK), tls=identity) as server:
+            backend = HTTPBackend(server.origin, transport=PoolTransport(verify=context))
+            exchange = await drive(Gate(backend.app, observe=[recorder]), http_scope())
+            await backend.aclose()
+        assert exchange.status == status
+        assert exchange.text == ("ok" if known else "upstream call failed")
 
 
 async def test_without_verification_anybody_is_believed(identity: ssl.SSLContext) -> None:

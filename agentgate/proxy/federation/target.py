@@ -6,7 +6,7 @@ from typing import Final
 
 from ...errors import ConfigurationError
 from ...secret import Secret
-from ..backend import upstream_url
+from ..endpoint import upstream_url
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _VALUE: Final = re.compile(r"[\t !-~]*").fullmatch

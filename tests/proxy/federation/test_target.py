@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentgate import ConfigurationError, MCPBackend, MCPTarget, PoolTransport, Secret
+from agentgate import ConfigurationError, Health, MCPBackend, MCPTarget, PoolTransport, Retry, Secret, Timeouts
 
 URL = "http://docs:9000/mcp"
 
@@ -55,7 +55,13 @@ def test_all_that_is_wrong_with_the_targets_is_said_at_once() -> None:
         MCPBackend({"a_b": URL})
 
 
-OPTIONS: list[dict[str, Any]] = [{"forward_authorization": True}, {"timeout": 3}, {"transport": PoolTransport()}]
+OPTIONS: list[dict[str, Any]] = [
+    {"forward_authorization": True},
+    {"timeouts": Timeouts(total=3)},
+    {"retry": Retry()},
+    {"health": Health(failures=1)},
+    {"transport": PoolTransport()},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: str([*options]))

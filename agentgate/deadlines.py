@@ -23,7 +23,7 @@ class Mortal(Protocol):
 
 
 class Deadlines:
-    """Everything alive in one pool, and the timer that is armed only while something of it has a deadline."""
+    """Everything alive in one place, and the timer, armed only while something of it has a deadline."""
 
     __slots__ = ("_timer", "_wake", "alive", "loop")
 
@@ -44,9 +44,13 @@ class Deadlines:
         if seconds is None:
             mortal.deadline = NEVER
             return
-        mortal.deadline = deadline = self.loop.time() + seconds
-        if deadline < self._wake:
-            self._arm(deadline)
+        self.until(mortal, self.loop.time() + seconds)
+
+    def until(self, mortal: Mortal, moment: float) -> None:
+        """Expire it at this moment of the loop's clock, unless that is set anew before."""
+        mortal.deadline = moment
+        if moment < self._wake:
+            self._arm(moment)
 
     def stop(self) -> None:
         """Disarm the timer."""
@@ -56,8 +60,11 @@ class Deadlines:
         self._wake = NEVER
 
     def _arm(self, deadline: float) -> None:
+        wake = max(deadline, self.loop.time() + RESOLUTION)
+        if wake >= self._wake:
+            return  # to put it off each time that a deadline is set anew would be for ever
         self.stop()
-        self._wake = max(deadline, self.loop.time() + RESOLUTION)
+        self._wake = wake
         self._timer = self.loop.call_at(self._wake, self._sweep)
 
     def _sweep(self) -> None:
@@ -69,3 +76,18 @@ class Deadlines:
         earliest = min((mortal.deadline for mortal in self.alive), default=NEVER)
         if earliest < self._wake:
             self._arm(earliest)
+
+
+class Clock:
+    """The deadlines of whichever loop runs."""
+
+    __slots__ = ("_deadlines",)
+
+    def __init__(self) -> None:
+        self._deadlines: Deadlines | None = None
+
+    def deadlines(self) -> Deadlines:
+        loop = asyncio.get_running_loop()
+        if self._deadlines is None or self._deadlines.loop is not loop:
+            self._deadlines = Deadlines(loop)
+        return self._deadlines
