@@ -27,6 +27,8 @@ TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))  # RFC 9110 §5.5, obs-text included
 TARGET: Final = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # a fragment never belongs in a request target
 
+_FRAMING_LENGTHS: Final = frozenset(map(len, (b"content-length", b"transfer-encoding", b"connection")))
+
 FINAL_CHUNK: Final = b"0\r\n\r\n"
 VERSIONS: Final = {"1.0": b"HTTP/1.0", "1.1": b"HTTP/1.1"}  # what llhttp calls them, and the only ones there are here
 
@@ -81,14 +83,17 @@ class RequestHead:
         self.is_head = method == b"HEAD"
         self.length: int | None = 0  # None: chunked
         self.closes = False
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        if b"" in names or b"".join(names).translate(None, TOKEN):
+            raise FramingError("a request header name is not a token")
+        if b"".join(values).translate(None, TEXT):
+            raise FramingError("a request header value holds a control character")
         parts = [method, b" ", target, b" HTTP/1.1\r\n"]
         lengths = codings = 0
         for name, value in headers:
-            if not name or name.translate(None, TOKEN):
-                raise FramingError("a request header name is not a token")
-            if value.translate(None, TEXT):
-                raise FramingError("a request header value holds a control character")
             parts += (name, b": ", value, b"\r\n")
+            if len(name) not in _FRAMING_LENGTHS:
+                continue
             match name.lower():
                 case b"content-length":
                     lengths += 1

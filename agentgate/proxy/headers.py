@@ -1,6 +1,7 @@
 """Which headers go on, either way. What concerns one connection stays on it, and framing is never copied."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from ..edge import NAME_BYTES, VALUE_BYTES
@@ -43,23 +44,34 @@ class BadResponse(Exception):
 
 
 def request_headers(
-    headers: Iterable[tuple[bytes, bytes]], host: bytes | None, withheld: frozenset[bytes] = frozenset()
+    headers: Iterable[tuple[bytes, bytes]], host: bytes | None, dropped: frozenset[bytes] = NOT_SENT
 ) -> RawHeaderList:
-    """The client's headers for the upstream, `host` first (None: the client's own), without those `withheld`."""
-    headers = list(headers)
-    dropped = NOT_SENT | withheld | named_in_connection(headers)
-    if host is None:
-        host = next((value for name, value in headers if name == b"host"), b"")
-    return [(b"host", host), *(pair for pair in headers if pair[0] not in dropped)]
+    """The client's headers for the upstream, `host` first (None: the client's own), without the `dropped`, which are
+    `NOT_SENT` at least."""
+    kept = []
+    named: frozenset[bytes] = frozenset()
+    theirs = b""
+    for pair in headers:
+        name = pair[0]
+        if name not in dropped:
+            kept.append(pair)
+        elif name == b"host":
+            theirs = pair[1]
+        elif name == b"connection":
+            named |= members(pair[1])
+    if not named.isdisjoint([name for name, _ in kept]):
+        kept = [pair for pair in kept if pair[0] not in named]
+    kept.insert(0, (b"host", theirs if host is None else host))
+    return kept
 
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
     """The upstream's headers for the client. Raises `BadResponse` on what has two readings or splits the head."""
     lowered = [(name.lower(), value) for name, value in headers]
-    names = [name for name, _ in lowered]
+    names, values = zip(*lowered, strict=True) if lowered else ((), ())
     if b"".join(names).translate(None, NAME_BYTES + b"_") or b"" in names:
         raise BadResponse("a header name is not a token")
-    if b"".join([value for _, value in lowered]).translate(None, VALUE_BYTES):
+    if b"".join(values).translate(None, VALUE_BYTES):
         raise BadResponse("a header value has a control character")
     if _LENGTH in names:
         lengths = [value for name, value in lowered if name == _LENGTH]
@@ -74,6 +86,12 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
 
 
 def named_in_connection(headers: RawHeaderList) -> frozenset[bytes]:
-    """What `Connection` says is for one connection alone."""
-    values = [value for name, value in headers if name == b"connection"]
-    return frozenset(token.strip(b" \t").lower() for token in b",".join(values).split(b",")) if values else frozenset()
+    """Those that `Connection` names: they are for this connection alone."""
+    named: frozenset[bytes] = frozenset()
+    return named.union(*(members(value) for name, value in headers if name == b"connection"))
+
+
+@lru_cache(64)
+def members(value: bytes) -> frozenset[bytes]:
+    """What one `Connection` header names, in lower case."""
+    return frozenset(token.strip(b" \t").lower() for token in value.split(b","))
