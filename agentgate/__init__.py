@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .proxy.provider import Provider
     from .proxy.route import Exact, Prefix, Regex, Route
     from .proxy.upstream import PoolTransport
+    from .proxy.websocket import WebSockets
     from .record import Record, record_of
     from .request import Call, Principal, Request
     from .rules import CELRules
@@ -129,6 +130,7 @@ __all__ = [
     "A2A",
     "MCP",
     "PoolTransport",
+    "WebSockets",
     # the rest
     "Secret",
     "AgentgateError",
@@ -171,6 +173,7 @@ _MODULES = {
     "proxy.provider": "Provider",
     "proxy.route": "Exact Prefix Regex Route",
     "proxy.upstream": "PoolTransport",
+    "proxy.websocket": "WebSockets",
     "record": "Record record_of",
     "request": "Call Principal Request",
     "rules": "CELRules",

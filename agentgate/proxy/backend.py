@@ -8,6 +8,7 @@ from ..respond import ASGIApp
 from .forward import Forward
 from .observed import Observed
 from .upstream import PoolTransport
+from .websocket import WebSockets, websocket_forward
 
 DEFAULT_TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=10)
 """Seconds: to connect, for the first byte and between two chunks (event streams included), to send a chunk, and to
@@ -18,7 +19,8 @@ class HTTPBackend:
     """Forwards to `url`, such as `http://httpbin:8000`; a path in it is put before the request's own.
 
     The upstream gets its own name as Host, or the client's with `preserve_host`. `transport` is any
-    `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified.
+    `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified. `websockets`:
+    what it allows of them; None forwards none.
     """
 
     protocol: Protocol | None = None
@@ -31,15 +33,25 @@ class HTTPBackend:
         preserve_host: bool = False,
         timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
         transport: httpx.AsyncBaseTransport | None = None,
+        websockets: WebSockets | None = None,
     ) -> None:
         base = upstream_url(url)
         self.url = base
         self.name = base.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        self.app: ASGIApp = Forward(base, Observed(self.transport), httpx.Timeout(timeout), preserve_host=preserve_host)
+        self._websockets = websocket_forward(websockets, self.transport)
+        self.app: ASGIApp = Forward(
+            base,
+            Observed(self.transport),
+            httpx.Timeout(timeout),
+            preserve_host=preserve_host,
+            websockets=self._websockets,
+        )
 
     async def aclose(self) -> None:
-        """Close the transport's connections."""
+        """Close the transport's connections, and every websocket."""
+        if self._websockets is not None:
+            self._websockets.shut()
         await self.transport.aclose()
 
     def __repr__(self) -> str:

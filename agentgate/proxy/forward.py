@@ -7,7 +7,7 @@ nothing that the transport does not, and never ends a response that the upstream
 import asyncio
 import errno
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -24,6 +24,9 @@ from .exchange import ResponseStream
 from .headers import BadResponse, RawHeaderList, request_headers, response_headers
 from .messages import UpstreamRequest, origin_of, raw_headers
 
+if TYPE_CHECKING:
+    from .websocket import WebSocketForward
+
 PATIENCE: Final = 0.05  # seconds; most answers are there before a client could have been missed
 
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -36,7 +39,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], int, str, Reason], ...]] = (
     (Exception, 502, "upstream call failed", Reason.UPSTREAM_FAILURE),
 )
 
-_NO_WEBSOCKET: Final = deny(
+NO_WEBSOCKET: Final = deny(
     "websocket is not forwarded", code="websocket_not_forwarded", reason=Reason.INVALID_REQUEST, policy="forward"
 )
 
@@ -66,6 +69,7 @@ class Forward:
         endpoint: bool = False,
         withheld: frozenset[bytes] = frozenset(),
         protocol: Protocol | None = None,
+        websockets: "WebSocketForward | None" = None,
     ) -> None:
         self._base = base
         self._transport = transport
@@ -76,6 +80,7 @@ class Forward:
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
         self._watch: Deadlines | None = None  # over clients, of the loop that it was last used in
+        self._websockets = websockets
         self._origin = origin_of(base)
         self._endpoint = address((base.host, self._origin[2]))
 
@@ -83,13 +88,13 @@ class Forward:
         record = record_of(scope)
         if record is None:
             raise ConfigurationError("a backend forwards only what a Gate has let through")
-        if scope["type"] == "websocket":
-            await self._refuse(_NO_WEBSOCKET, record, scope, send)
-            return
         loop = asyncio.get_running_loop()
         if self._watch is None or self._watch.loop is not loop:
             self._watch = Deadlines(loop)
         client = _Client(receive, self._watch)
+        if scope["type"] == "websocket":
+            await self._websocket(client, record, scope, receive, send)
+            return
         try:
             await client.begin()
             await self._forward(self._upstream_request(record, scope, client), record, client, scope, send)
@@ -101,6 +106,21 @@ class Forward:
             record.fail("client disconnected", None)
         finally:
             client.leave()
+
+    async def _websocket(self, client: "_Client", record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._websockets is None:
+            await self._refuse(NO_WEBSOCKET, record, scope, send)
+            return
+        record.endpoint = self._endpoint
+        try:
+            request = self._upstream_request(record, scope, client)
+            await self._websockets.serve(request, record, scope, receive, send)
+        except ClientGone:
+            record.fail("client disconnected", None)
+        except Exception as exc:
+            if record.status is not None:
+                raise  # the client has been answered
+            await self._refuse(_failed(exc), record, scope, send)
 
     async def _forward(
         self, request: httpx.Request, record: Record, client: "_Client", scope: Scope, send: Send

@@ -35,7 +35,7 @@ class Origins:
         if public_url is not None:
             parts = public_url.split("/", 3)
             known.append("/".join(parts[:3]))
-            self._host = _host(known[-1])
+            self._host = host_of(known[-1])
         self._known = frozenset(map(canonical, known))
 
     def reached_at(self, public_url: str) -> "Origins":
@@ -50,7 +50,7 @@ class Origins:
         if origin is not None:
             text = origin.decode("latin-1")
             known = canonical(text)
-            if known is None or (known not in self._known and not (local and is_loopback(_host(known)))):
+            if known is None or (known not in self._known and not (local and is_loopback(host_of(known)))):
                 return False
         if local or host == self._host:
             return True
@@ -72,7 +72,8 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", host) is not None
 
 
-def _host(origin: str) -> str:
+def host_of(origin: str) -> str:
+    """The host of an origin."""
     match = _ORIGIN(origin.lower())
     assert match is not None
     return match[2]

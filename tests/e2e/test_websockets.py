@@ -1,0 +1,654 @@
+"""WebSockets through a gateway: real servers, clients and upstreams on loopback, well behaved and otherwise."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from agentgate import (
+    APIKeyAuth,
+    CELRules,
+    HTTPBackend,
+    Key,
+    Reason,
+    Record,
+    Route,
+    WebSockets,
+    create_gateway,
+    new_key,
+)
+from agentgate.testing import Recorder
+
+from .servers import PATIENCE, Peer, Upstream, connected, until
+
+pytestmark = pytest.mark.anyio
+
+ALICE = new_key()
+BEARER = {"authorization": f"Bearer {ALICE}"}
+IMPLEMENTATIONS = ["websockets-sansio", "wsproto"]
+every_server = pytest.mark.parametrize("ws", IMPLEMENTATIONS)
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(app: Any, ws: str = "websockets-sansio", **options: Any) -> AsyncIterator[int]:
+    """The app under uvicorn in this very loop: its port."""
+    config = uvicorn.Config(app, port=0, ws=ws, lifespan="on", log_level="critical", **options)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+@asynccontextmanager
+async def upstream(handler: Handler, **options: Any) -> AsyncIterator[int]:
+    async with serve(handler, "127.0.0.1", 0, **options) as server:
+        yield port_of(server)
+
+
+def port_of(server: Server) -> int:
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port
+
+
+class World:
+    def __init__(self, port: int, recorder: Recorder) -> None:
+        self.port = port
+        self.recorder = recorder
+
+    def connect(self, path: str = "/chat", **options: Any) -> connect:
+        options.setdefault("additional_headers", BEARER)
+        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, **options)
+
+    async def record(self) -> Record:
+        await until(lambda: self.recorder.records)
+        return self.recorder.last
+
+
+@asynccontextmanager
+async def between(port: int, ws: str = "websockets-sansio", **allowed: Any) -> AsyncIterator[World]:
+    """A gateway in front of the upstream at a port."""
+    recorder = Recorder()
+    timeout = allowed.pop("timeout", 5)
+    options = allowed.pop("options", {})
+    app = create_gateway(
+        Route("/", HTTPBackend(f"http://127.0.0.1:{port}/up", timeout=timeout, websockets=WebSockets(**allowed))),
+        authenticate=[APIKeyAuth([Key("alice", ALICE)])],
+        authorize=[CELRules(allow=['request.method == "GET" && !request.path.startsWith("/no")'])],
+        observe=[recorder],
+    )
+    async with asyncio.timeout(2 * PATIENCE), serving(app, ws, **options) as own:
+        yield World(own, recorder)
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+@every_server
+async def test_messages_pass_both_ways_as_they_are(ws: str) -> None:
+    seen: list[Any] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append((connection.request.path, dict(connection.request.headers.raw_items()), connection.subprotocol))
+        await echo(connection)
+
+    async with (
+        upstream(handler, subprotocols=[Subprotocol("b"), Subprotocol("c")]) as port,
+        between(port, ws) as world,
+        world.connect("/chat?x=1%2F", subprotocols=["a", "b"]) as client,
+    ):
+        for message in ("text", b"binary", "", b"", "é€" * 70_000, b"\x00\xff" * 300_000):
+            await client.send(message)
+            assert await client.recv() == message
+        await client.send(["in ", "several ", "frames"])
+        assert await client.recv() == "in several frames"
+        assert client.subprotocol == "b"
+        await client.close(4321, "enough")
+        record = await world.record()
+    ((path, headers, subprotocol),) = seen
+    assert (path, subprotocol) == ("/up/chat?x=1%2F", "b")
+    headers = {name.lower(): value for name, value in headers.items()}
+    assert headers["host"] == f"127.0.0.1:{port}"
+    assert headers["sec-websocket-protocol"] == "a, b"
+    assert "authorization" not in headers
+    assert "sec-websocket-extensions" not in headers
+    assert (record.status, record.error, record.refusal) == (101, None, None)
+    assert record.endpoint == f"127.0.0.1:{port}"
+    size = len("é€".encode()) * 70_000 + 600_000 + len("textbinaryin several frames")
+    assert (record.details["websocket.bytes_received"], record.details["websocket.close_code"]) == (size, 4321)
+
+
+async def messages(client: ClientConnection) -> AsyncIterator[str | bytes]:
+    """Whatever comes, until it is closed, for whatever reason."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield await client.recv()
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    """How the other side has closed."""
+    async for _ in messages(client):
+        pass
+    assert client.close_code is not None
+    return client.close_code, client.close_reason or ""
+
+
+@every_server
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ((1000, "done"), (1000, "done")),
+        ((1001, ""), (1001, "")),
+        ((1008, "é" * 61), (1008, "é" * 61)),
+        ((1013, "later"), (1013, "later")),
+        ((3000, ""), (3000, "")),
+        ((4999, "own"), (4999, "own")),
+    ],
+)
+async def test_the_upstream_s_goodbye_reaches_the_client(
+    ws: str, said: tuple[int, str], heard: tuple[int, str]
+) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("last words")
+        await connection.close(*said)
+
+    async with upstream(handler) as port, between(port, ws) as world, world.connect() as client:
+        assert await client.recv() == "last words"
+        assert await closed(client) == heard
+        assert (await world.record()).error is None
+
+
+@every_server
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [((1000, "done"), (1000, "done")), ((1001, ""), (1001, "")), ((4999, "own"), (4999, "own")), (None, (1005, ""))],
+)
+async def test_the_client_s_goodbye_reaches_the_upstream(
+    ws: str, said: tuple[int, str] | None, heard: tuple[int, str]
+) -> None:
+    told: asyncio.Queue[tuple[int | None, str | None]] = asyncio.Queue()
+
+    async def handler(connection: ServerConnection) -> None:
+        assert await connection.recv() == "last words"
+        await connection.wait_closed()
+        told.put_nowait((connection.close_code, connection.close_reason))
+
+    async with upstream(handler) as port, between(port, ws) as world:
+        async with world.connect() as client:
+            await client.send("last words")
+            if said is None:
+                client.protocol.send_close()
+                client.transport.write(b"".join(client.protocol.data_to_send()))
+                await client.wait_closed()
+            else:
+                await client.close(*said)
+        code, reason = await told.get()
+        assert (code, reason) == (heard if ws == "websockets-sansio" else (code, reason))
+        assert code in (heard[0], 1005)  # wsproto's integration keeps the reason to itself
+        assert (await world.record()).error is None
+
+
+@every_server
+async def test_a_client_that_is_gone_is_gone_for_the_upstream(ws: str) -> None:
+    told: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def handler(connection: ServerConnection) -> None:
+        try:
+            while True:  # it goes on talking
+                await connection.send("x" * 1000)
+        except ConnectionClosed:
+            told.put_nowait(connection.close_code)
+
+    async with upstream(handler) as port, between(port, ws) as world:
+        client = await world.connect(max_queue=1)
+        await client.recv()
+        client.transport.abort()
+        assert await told.get() in (1001, 1005)
+        assert (await world.record()).status == 101
+
+
+def frame(opcode: int, data: bytes = b"", *, fin: bool = True, flags: int = 0) -> bytes:
+    """As a server writes one."""
+    size = len(data)
+    length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 65536 else b"\x7f" + size.to_bytes(8)
+    return bytes([(fin << 7) | flags | opcode]) + length + data
+
+
+async def handshake(peer: Peer, *more: str, accept: str | None = None) -> None:
+    """Read one, and answer it."""
+    head = (await peer.message()).headers
+    key = head["sec-websocket-key"][0].encode()
+    digest = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Accept: {accept or digest}", *more, "", ""]
+    peer.send("\r\n".join(lines).encode())
+
+
+@asynccontextmanager
+async def scripted(script: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Upstream]:
+    """An upstream that says it byte by byte."""
+    found = Upstream()
+    with found.listener:
+        async with found.doing(script):
+            yield found
+
+
+BROKEN = {
+    "is gone": b"",
+    "has a code that no frame can have": frame(8, (1006).to_bytes(2)),
+    "has a code of nobody": frame(8, (999).to_bytes(2)),
+    "has a close of one byte": frame(8, b"\x03"),
+    "has a reason that is no text": frame(8, (1000).to_bytes(2) + b"\xff"),
+    "says text that is none": frame(1, b"\xff\xfe"),
+    "continues nothing": frame(0, b"x"),
+    "begins a message in another": frame(1, b"a", fin=False) + frame(1, b"b"),
+    "compresses what it may not": frame(1, b"\xaa\x00", flags=0x40),
+    "has an opcode of nobody": frame(3, b"x"),
+    "masks": b"\x81\x81\x00\x00\x00\x00x",
+    "fragments a ping": frame(9, b"x", fin=False),
+    "has a large ping": frame(9, b"x" * 126),
+    "announces too much": b"\x82\x7f" + (2**62).to_bytes(8),
+    "sends too much": frame(2, b"x" * 40_000),
+    "sends too much in pieces": b"".join([frame(2, b"x" * 9000, fin=False)] + [frame(0, b"x" * 9000, fin=False)] * 4),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_an_upstream_that(what: str) -> None:
+    """Whatever it is, the client is told no more than that the upstream has failed."""
+
+    async def script(peer: Peer) -> None:
+        await handshake(peer)
+        peer.send(frame(1, b"hello") + BROKEN[what])
+        if BROKEN[what]:
+            await peer.rest()
+
+    async with (
+        scripted(script) as found,
+        between(found.port, max_message_bytes=32_768) as world,
+        world.connect() as client,
+    ):
+        assert await client.recv() == "hello"
+        assert await closed(client) == (1011, "upstream connection failed")
+        record = await world.record()
+        assert record.reason is Reason.UPSTREAM_FAILURE
+        assert record.error is not None
+        assert record.error.startswith("upstream call failed: ")
+
+
+async def test_pieces_and_pings_of_the_upstream() -> None:
+    async def script(peer: Peer) -> None:
+        await handshake(peer)
+        peer.send(frame(1, b"a", fin=False) + frame(9, b"ping") + frame(0, b"", fin=False) * 50_000)
+        peer.send("é".encode()[:1].join([frame(0, b"b", fin=False), b""])[:0] + frame(0, "é".encode()[:1], fin=False))
+        peer.send(frame(0, "é".encode()[1:]) + frame(8))
+        pong = await peer.reader.readexactly(2 + 4 + 4)
+        mask = pong[2:6]
+        assert (pong[0], bytes(a ^ b for a, b in zip(pong[6:], mask, strict=True))) == (0x8A, b"ping")
+
+    async with scripted(script) as found, between(found.port) as world, world.connect() as client:
+        assert await client.recv() == "aé"
+        assert await closed(client) == (1000, "")
+
+
+def answer(status: str, *headers: str, body: str = "") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+@every_server
+@pytest.mark.parametrize("status", ["302 Found", "401 Unauthorized", "404 Not Found", "503 Unavailable"])
+async def test_a_refusal_of_the_upstream_is_the_client_s(ws: str, status: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        peer.send(answer(status, "X-Why: because", "Connection: x-hop", "X-Hop: 1", body="no, thanks"))
+        await peer.rest()
+
+    async with scripted(script) as found, between(found.port, ws) as world:
+        with pytest.raises(InvalidStatus) as caught:
+            await world.connect()
+        response = caught.value.response
+        assert (response.status_code, response.body) == (int(status[:3]), b"no, thanks")
+        assert response.headers["x-why"] == "because"
+        assert "x-hop" not in response.headers
+        assert found.accepted == 1  # nobody has followed it anywhere
+        assert (await world.record()).status == int(status[:3])
+
+
+NO_HANDSHAKES: dict[str, tuple[int, Callable[[Peer], Awaitable[None]]]] = {}
+
+
+def no_handshake(status: int) -> Callable[[Callable[[Peer], Awaitable[None]]], Callable[[Peer], Awaitable[None]]]:
+    def keep(script: Callable[[Peer], Awaitable[None]]) -> Callable[[Peer], Awaitable[None]]:
+        NO_HANDSHAKES[script.__name__.replace("_", " ")] = status, script
+        return script
+
+    return keep
+
+
+@no_handshake(502)
+async def another_accept(peer: Peer) -> None:
+    await handshake(peer, accept="s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def ok_instead(peer: Peer) -> None:
+    await peer.message()
+    peer.send(answer("200 OK", "Upgrade: websocket", "Connection: Upgrade", body="hello"))
+    await peer.rest()
+
+
+@no_handshake(502)
+async def no_upgrade(peer: Peer) -> None:
+    await peer.message()
+    peer.send(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def compression_unasked(peer: Peer) -> None:
+    await handshake(peer, "Sec-WebSocket-Extensions: permessage-deflate")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def a_subprotocol_unasked(peer: Peer) -> None:
+    await handshake(peer, "Sec-WebSocket-Protocol: other")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def two_subprotocols(peer: Peer) -> None:
+    await handshake(peer, "Sec-WebSocket-Protocol: a, a")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def a_split_header(peer: Peer) -> None:
+    await handshake(peer, "X-Split: a\rb")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def no_http(peer: Peer) -> None:
+    await peer.message()
+    peer.send(b"SSH-2.0-OpenSSH\r\n\r\n")
+    await peer.rest()
+
+
+@no_handshake(502)
+async def an_endless_header(peer: Peer) -> None:
+    await peer.message()
+    peer.send(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 200_000)
+    await peer.rest()
+
+
+@no_handshake(502)
+async def the_end(peer: Peer) -> None:
+    await peer.message()
+
+
+@no_handshake(504)
+async def silence(peer: Peer) -> None:
+    await peer.message()
+    await peer.rest()
+
+
+@pytest.mark.parametrize("what", NO_HANDSHAKES)
+async def test_no_handshake(what: str) -> None:
+    status, script = NO_HANDSHAKES[what]
+    async with scripted(script) as found, between(found.port, timeout=0.3) as world:
+        with pytest.raises(InvalidStatus) as caught:
+            await world.connect(subprotocols=["a"])
+        assert caught.value.response.status_code == status
+        text = {502: b"upstream call failed", 504: b"upstream call timeout"}[status]
+        assert caught.value.response.body == text
+        assert (await world.record()).status == status
+
+
+async def test_nobody_is_there() -> None:
+    with Upstream().listener as listener:
+        port = listener.getsockname()[1]
+    async with between(port) as world:
+        with pytest.raises(InvalidStatus) as caught:
+            await world.connect()
+        assert caught.value.response.status_code == 503
+
+
+@every_server
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/chat", {"additional_headers": {}}, 401),
+        ("/chat", {"additional_headers": {"authorization": f"Bearer {new_key()}"}}, 401),
+        ("/no", {}, 403),
+        ("/chat", {"origin": Origin("https://evil.example")}, 403),
+        ("/chat", {"origin": Origin("http://app.example")}, 403),
+        ("/chat", {"origin": Origin("https://app.example.evil.example")}, 403),
+        ("/chat", {"origin": Origin("null")}, 403),
+    ],
+)
+async def test_who_may_not_does_not_reach_the_upstream(
+    ws: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    async def script(peer: Peer) -> None:
+        raise AssertionError("it was asked")
+
+    async with scripted(script) as found, between(found.port, ws, origins=["https://app.example"]) as world:
+        with pytest.raises(InvalidStatus) as caught:
+            await world.connect(path, **options)
+        assert caught.value.response.status_code == status
+        assert found.accepted == 0
+
+
+@pytest.mark.parametrize("origin", ["https://app.example", "HTTPS://APP.example:443", "http://localhost:3000"])
+async def test_known_pages_may(origin: str) -> None:
+    async with (
+        upstream(echo) as port,
+        between(port, origins=["https://app.example"]) as world,
+        world.connect(origin=Origin(origin)) as client,
+    ):
+        await client.send("x")
+        assert await client.recv() == "x"
+
+
+@every_server
+async def test_a_message_of_the_client_that_is_too_large(ws: str) -> None:
+    told: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def handler(connection: ServerConnection) -> None:
+        with pytest.raises(ConnectionClosed):
+            await connection.recv()
+        told.put_nowait(connection.close_code)
+
+    async with upstream(handler) as port, between(port, ws, max_message_bytes=1000) as world:
+        async with world.connect() as client:
+            await client.send(["é" * 250, "é" * 251])
+            assert (await closed(client))[0] == 1009
+        assert await told.get() == 1001
+
+
+@every_server
+async def test_who_reads_slowly_is_waited_for(ws: str) -> None:
+    """Either side stops reading: the other cannot go on, and afterwards nothing is missing."""
+    sent = 0
+    chunk, total = b"x" * 65536, 400  # 26 MB
+    blocked = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        nonlocal sent
+        for _ in range(total):
+            sending = asyncio.create_task(connection.send(chunk))
+            done, _ = await asyncio.wait([sending], timeout=0.25)
+            if not done:
+                blocked.set()
+            await sending
+            sent += 1
+        await connection.close()
+
+    async with (
+        upstream(handler, compression=None) as port,
+        between(port, ws) as world,
+        world.connect(max_queue=1, compression=None, max_size=None) as client,
+    ):
+        await blocked.wait()
+        assert sent < total / 2
+        assert sum([len(message) async for message in messages(client)]) == len(chunk) * total
+
+
+async def test_an_upstream_that_reads_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await handshake(peer)
+        await asyncio.Event().wait()
+
+    async with scripted(script) as found, between(found.port, timeout=0.5) as world:
+        async with world.connect(compression=None) as client:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await client.send(b"x" * 65536)
+            assert client.close_code == 1011
+        assert (await world.record()).error == "upstream call failed: TimeoutError"
+
+
+async def test_an_upstream_that_answers_no_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.proxy.websocket_upstream.PING_SECONDS", 0.1)
+
+    async def script(peer: Peer) -> None:
+        await handshake(peer)
+        await peer.rest()
+
+    async with scripted(script) as found, between(found.port) as world, world.connect() as client:
+        assert await closed(client) == (1011, "upstream connection failed")
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [({"idle_seconds": 0.1}, "no message for too long"), ({"max_seconds": 0.1}, "open for too long")],
+)
+async def test_what_lasts_too_long(limits: dict[str, Any], why: str) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        assert connection.close_code == 1001
+
+    async with upstream(handler) as port, between(port, **limits) as world, world.connect() as client:
+        assert await closed(client) == (1001, why)
+        record = await world.record()
+        assert (record.reason, record.error) == (Reason.TIMEOUT, f"websocket closed: {why}")
+
+
+async def test_messages_keep_it_open() -> None:
+    async with upstream(echo) as port, between(port, idle_seconds=0.4) as world, world.connect() as client:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.8
+        while loop.time() < end:
+            await client.send("x")
+            assert await client.recv() == "x"
+
+
+async def test_no_more_than_so_many_at_a_time() -> None:
+    async with upstream(echo) as port, between(port, max_open=1) as world:
+        async with world.connect():
+            with pytest.raises(InvalidStatus) as caught:
+                await world.connect()
+            assert (caught.value.response.status_code, caught.value.response.body) == (503, b"too many websockets")
+        await until(lambda: len(world.recorder.records) == 2)
+        async with world.connect() as client:
+            await client.send("x")
+            assert await client.recv() == "x"
+
+
+@every_server
+async def test_a_server_that_stops_says_so(ws: str) -> None:
+    told: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        told.put_nowait(connection.close_code)
+
+    async with upstream(handler) as port:
+        async with between(port, ws) as world:
+            client = await world.connect()
+        assert (await closed(client))[0] == 1012
+        assert await told.get() in (1012, 1001)
+
+
+async def test_a_backend_that_is_closed_says_so() -> None:
+    told: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        told.put_nowait(connection.close_code)
+
+    async with upstream(handler) as port:
+        backend = HTTPBackend(f"http://127.0.0.1:{port}", websockets=WebSockets())
+        app = create_gateway(Route("/", backend), authenticate=[APIKeyAuth({"alice": ALICE})])
+        async with serving(app) as own, connect(f"ws://127.0.0.1:{own}/", additional_headers=BEARER) as client:
+            await backend.aclose()
+            assert (await closed(client))[0] == 1001
+            assert await told.get() == 1001
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /chat HTTP/1.1|upgrade: websocket|connection: upgrade|content-length: 0",
+        "GET /chat HTTP/1.1|upgrade: h2c|connection: upgrade, http2-settings|http2-settings: AAMAAABkAAQAAP__",
+        "GET /chat HTTP/1.1|upgrade: websocket|connection: keep-alive",
+        "GET /chat HTTP/1.1|connection: upgrade",
+    ],
+)
+async def test_no_other_upgrade_gets_through(http: str, head: str) -> None:
+    """It is a request like any other, or none; the upstream hears of no upgrade, and there is no tunnel."""
+    seen: list[dict[str, list[str]]] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append((await peer.message()).headers)
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await peer.rest()
+
+    async with scripted(script) as found, between(found.port, options={"http": http}) as world:
+        async with connected(world.port) as client:
+            lines = [*head.split("|"), "host: localhost", f"authorization: Bearer {ALICE}", "", ""]
+            client.send("\r\n".join(lines).encode())
+            status = (await client.message()).status
+        assert status != 101
+        assert not any("upgrade" in headers or "sec-websocket-key" in headers for headers in seen)
+
+
+async def test_the_log_of_a_websocket() -> None:
+    lines: list[str] = []
+    from agentgate import AccessLog
+
+    async with upstream(echo) as port:
+        app = create_gateway(
+            Route("/", HTTPBackend(f"http://127.0.0.1:{port}", websockets=WebSockets()), name="chat"),
+            authenticate=[APIKeyAuth([Key("alice", ALICE)])],
+            observe=[AccessLog(lines.append, format="json")],
+        )
+        async with serving(app) as own, connect(f"ws://127.0.0.1:{own}/a", additional_headers=BEARER) as client:
+            await client.send("12345")
+            await client.recv()
+    (line,) = map(json.loads, lines)
+    told = {"route": "chat", "http.method": "GET", "http.status": 101, "principal": "alice"}
+    told |= {"endpoint": f"127.0.0.1:{port}", "websocket.bytes_received": 5, "websocket.close_code": 1000}
+    assert {name: line.get(name) for name in told} == told
