@@ -145,10 +145,22 @@ class Socket:
             for data in self._protocol.data_to_send():
                 if data:  # else: the end, which comes with `close`
                     self._writer.write(data)
-            async with asyncio.timeout(self._write_seconds):
-                await self._writer.drain()
+            await self._drained()
         except (OSError, TimeoutError) as exc:
             raise Broken(type(exc).__name__) from exc
+
+    async def _drained(self) -> None:
+        """Wait for a slow reader, as long as it does read."""
+        unsent = self._writer.transport.get_write_buffer_size()
+        while True:
+            try:
+                async with asyncio.timeout(self._write_seconds):
+                    return await self._writer.drain()
+            except TimeoutError:
+                left = self._writer.transport.get_write_buffer_size()
+                if left >= unsent:
+                    raise
+                unsent = left
 
     async def close(self, code: int | None, reason: str) -> None:
         """Say goodbye, if that is still to be done (None: without a code), and wait a moment for it to be answered."""
