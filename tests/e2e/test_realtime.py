@@ -34,7 +34,7 @@ from agentgate import (
 from agentgate.testing import Recorder
 
 from .servers import PATIENCE, Upstream, until
-from .test_websockets import answer, serving, upstream
+from .websocket_peers import answer, serving, upstream
 
 pytestmark = pytest.mark.anyio
 

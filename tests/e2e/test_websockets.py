@@ -1,18 +1,15 @@
 """WebSockets through a gateway: real servers, clients and upstreams on loopback, well behaved and otherwise."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
@@ -31,6 +28,7 @@ from agentgate import (
 from agentgate.testing import Recorder
 
 from .servers import PATIENCE, Peer, Upstream, connected, until
+from .websocket_peers import answer, frame, handshake, scripted, serving, upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -38,38 +36,6 @@ ALICE = new_key()
 BEARER = {"authorization": f"Bearer {ALICE}"}
 IMPLEMENTATIONS = ["websockets-sansio", "wsproto"]
 every_server = pytest.mark.parametrize("ws", IMPLEMENTATIONS)
-
-Handler = Callable[[ServerConnection], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(app: Any, ws: str = "websockets-sansio", **options: Any) -> AsyncIterator[int]:
-    """The app under uvicorn in this very loop: its port."""
-    config = uvicorn.Config(app, port=0, ws=ws, lifespan="on", log_level="critical", **options)
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        if server.server_state.connections:
-            await server.shutdown()
-        else:  # which would wait for nothing
-            for listener in server.servers:
-                listener.close()
-            await server.lifespan.shutdown()
-
-
-@asynccontextmanager
-async def upstream(handler: Handler, **options: Any) -> AsyncIterator[int]:
-    async with serve(handler, "127.0.0.1", 0, **options) as server:
-        yield port_of(server)
-
-
-def port_of(server: Server) -> int:
-    port: int = next(iter(server.sockets)).getsockname()[1]
-    return port
 
 
 class World:
@@ -231,32 +197,6 @@ async def test_a_client_that_is_gone_is_gone_for_the_upstream(ws: str) -> None:
         assert (await world.record()).status == 101
 
 
-def frame(opcode: int, data: bytes = b"", *, fin: bool = True, flags: int = 0) -> bytes:
-    """As a server writes one."""
-    size = len(data)
-    length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 65536 else b"\x7f" + size.to_bytes(8)
-    return bytes([(fin << 7) | flags | opcode]) + length + data
-
-
-async def handshake(peer: Peer, *more: str, accept: str | None = None) -> None:
-    """Read one, and answer it."""
-    head = (await peer.message()).headers
-    key = head["sec-websocket-key"][0].encode()
-    digest = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    lines += [f"Sec-WebSocket-Accept: {accept or digest}", *more, "", ""]
-    peer.send("\r\n".join(lines).encode())
-
-
-@asynccontextmanager
-async def scripted(script: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Upstream]:
-    """An upstream that says it byte by byte."""
-    found = Upstream()
-    with found.listener:
-        async with found.doing(script):
-            yield found
-
-
 BROKEN = {
     "is gone": b"",
     "has a code that no frame can have": frame(8, (1006).to_bytes(2)),
@@ -313,10 +253,6 @@ async def test_pieces_and_pings_of_the_upstream() -> None:
     async with scripted(script) as found, between(found.port) as world, world.connect() as client:
         assert await client.recv() == "aé"
         assert await closed(client) == (1000, "")
-
-
-def answer(status: str, *headers: str, body: str = "") -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", body]).encode()
 
 
 @every_server
