@@ -16,7 +16,7 @@ from ..body import ClientGone
 from ..decision import Decision, Reason, deny
 from ..edge import NAME_BYTES
 from ..errors import ConfigurationError
-from ..protocols.mcp.origins import canonical, host_of, is_loopback
+from ..origin import canonical, host_of, is_loopback, origin_faults
 from ..record import Record
 from ..request import Request, Scope
 from ..respond import POLICY_VIOLATION, Receive, Send
@@ -54,11 +54,7 @@ class WebSockets:
     def __post_init__(self) -> None:
         if isinstance(self.origins, str):
             raise TypeError("origins is a list")
-        faults = [
-            f"origins: {origin!r} is no origin such as https://app.example.com"
-            for origin in self.origins
-            if not isinstance(origin, str) or canonical(origin) is None
-        ]
+        faults = origin_faults(self.origins)
         for name in ("max_message_bytes", "idle_seconds", "max_seconds", "max_open"):
             value = getattr(self, name)
             if value is not None and not value > 0:

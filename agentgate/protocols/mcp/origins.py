@@ -2,17 +2,11 @@
 browser. What a browser says of where a request comes from has to be known here.
 """
 
-import re
 from collections.abc import Iterable
-from typing import Final
 
 from ...errors import ConfigurationError
+from ...origin import canonical, host_of, is_loopback, origin_faults
 from ...request import Request
-
-_ORIGIN: Final = re.compile(
-    r"(https?)://([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
-).fullmatch
-_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
 class Origins:
@@ -23,11 +17,7 @@ class Origins:
         if isinstance(declared, str):
             raise TypeError("origins is a list")
         self._declared = tuple(declared)
-        faults = [
-            f"origins: {origin!r} is no origin such as https://app.example.com"
-            for origin in self._declared
-            if not isinstance(origin, str) or canonical(origin) is None
-        ]
+        faults = origin_faults(self._declared)
         if faults:
             raise ConfigurationError(faults)
         known = [*self._declared]
@@ -56,27 +46,6 @@ class Origins:
             return True
         # A name that is not ours: from this very machine, it is one that somebody else has pointed here.
         return self._host is None and not _is_local_peer(request.peer)
-
-
-def canonical(origin: str) -> str | None:
-    """The origin as browsers spell it; None for what is none, `null` included."""
-    match = _ORIGIN(origin.lower())
-    if match is None:
-        return None
-    scheme, host, port = match.groups()
-    return f"{scheme}://{host}" if port is None or port == _DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, in lower case and without port, is a name of this machine."""
-    return host in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", host) is not None
-
-
-def host_of(origin: str) -> str:
-    """The host of an origin."""
-    match = _ORIGIN(origin.lower())
-    assert match is not None
-    return match[2]
 
 
 def _is_local_peer(peer: tuple[str, int] | None) -> bool:
