@@ -5,10 +5,11 @@ the upstream answers instead is its answer. Web pages open none, unless they are
 with a websocket wherever it comes from, and asks nobody.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -19,7 +20,7 @@ from ..errors import ConfigurationError
 from ..origin import canonical, host_of, is_loopback, origin_faults
 from ..record import Record
 from ..request import Request, Scope
-from ..respond import POLICY_VIOLATION, Receive, Send
+from ..respond import POLICY_VIOLATION, Message, Receive, Send
 from .forward import Refused
 from .headers import BadResponse, response_headers
 from .messages import raw_headers
@@ -97,14 +98,46 @@ class WebSocketForward:
         request.extensions["subprotocols"] = [name for name in scope.get("subprotocols") or () if self._speaks(name)]
         self._count += 1
         try:
-            response = await self._transport.handle_async_request(request)
+            early: list[Message] = []
+            response = await self._ask(request, receive, early)
             if response.status_code == 101:
-                await self._open(response, record, receive, send)
+                await self._open(response, record, _after(early, receive), send)
             else:
                 await _relay_refusal(response, scope, send)
         finally:
             self._count -= 1
             record.forwarded()
+
+    async def _ask(self, request: httpx.Request, receive: Receive, early: list[Message]) -> httpx.Response:
+        """The upstream's answer; it is not waited for when the client is gone. `early`: what it says before."""
+        gone = False
+        response: httpx.Response | None = None
+
+        async def watch() -> None:
+            nonlocal gone
+            message = await receive()
+            if message["type"] != "websocket.disconnect":
+                early.append(message)  # one, and no more is asked for
+                return
+            gone = True
+            waiting.reschedule(asyncio.get_running_loop().time())
+
+        try:
+            async with asyncio.timeout(None) as waiting:
+                watching = asyncio.create_task(watch())
+                try:
+                    response = await self._transport.handle_async_request(request)
+                finally:
+                    watching.cancel()
+                    await asyncio.gather(watching, return_exceptions=True)
+        except TimeoutError:
+            if not gone:
+                raise
+        if response is None or gone:
+            if response is not None and response.status_code == 101:
+                response.extensions["websocket"].abort()
+            raise ClientGone
+        return response
 
     def _refusal(self, request: Request) -> Decision | None:
         origin = request.by_name.get(b"origin")
@@ -159,6 +192,13 @@ class WebSocketForward:
             bridge.shut()
 
 
+def _after(early: list[Message], receive: Receive) -> Receive:
+    async def receiving() -> Message:
+        return early.pop() if early else await receive()
+
+    return receiving if early else receive
+
+
 async def _relay_refusal(response: httpx.Response, scope: Scope, send: Send) -> None:
     """The upstream's own answer to a handshake, where the server can send one; else it is 403."""
     if response.status_code < 300:
@@ -167,7 +207,8 @@ async def _relay_refusal(response: httpx.Response, scope: Scope, send: Send) -> 
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
         return
-    body = await response.aread()
+    stream: Any = response.stream  # as it is: httpx would undo its coding
+    body = b"".join([chunk async for chunk in stream])
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

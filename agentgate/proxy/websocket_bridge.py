@@ -59,7 +59,12 @@ class Bridge:
         self._shut: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
     def shut(self) -> None:
-        """End it: the gateway is going away."""
+        """End it: the gateway is going away. From any thread."""
+        loop = self._shut.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._go_away)
+
+    def _go_away(self) -> None:
         if not self._shut.done():
             self._shut.set_result(End((GOING_AWAY, ""), (GOING_AWAY, "")))
 

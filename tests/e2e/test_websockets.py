@@ -366,6 +366,29 @@ async def test_no_handshake(what: str) -> None:
         assert (await world.record()).status == status
 
 
+@every_server
+async def test_a_client_that_does_not_wait_for_the_answer(ws: str) -> None:
+    """The upstream is not kept waiting either."""
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        asked.set()
+        await peer.rest()
+        left.set()
+
+    async with scripted(script) as found, between(found.port, ws) as world:
+        connecting = asyncio.create_task(_connect(world))
+        await asked.wait()
+        connecting.cancel()
+        await left.wait()
+        assert (await world.record()).error == "client disconnected"
+
+
+async def _connect(world: World) -> None:
+    await world.connect()
+
+
 async def test_nobody_is_there() -> None:
     with Upstream().listener as listener:
         port = listener.getsockname()[1]

@@ -194,6 +194,70 @@ async def test_a_client_that_is_gone_before_anything() -> None:
     assert recorder.last.error == "client disconnected"
 
 
+async def gone_after(exchange: list[str], gate: Gate) -> None:
+    """A client that leaves while its handshake is not answered."""
+    messages = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if messages else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Any) -> None:
+        exchange.append(message["type"])
+
+    async with asyncio.timeout(5):
+        await gate(websocket_scope("/"), receive, send)
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """Answers after so many turns of the loop, or never."""
+
+    def __init__(self, turns: int | None) -> None:
+        self.turns = turns
+        self.aborted = 0
+        self.cancelled = False
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            if self.turns is None:
+                await asyncio.Event().wait()
+            for _ in range(self.turns or 0):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return UpstreamResponse(101, [], httpx.ByteStream(b""), {"websocket": self})
+
+
+@pytest.mark.parametrize("turns", [None, *range(1, 6)])
+async def test_a_client_that_is_gone_before_the_answer(turns: int | None) -> None:
+    """Whichever comes first: nothing is left open at the upstream, and the client is told nothing."""
+    recorder, transport, told = Recorder(), Slow(turns), []  # type: ignore[var-annotated]
+    await gone_after(told, behind(transport, recorder))
+    assert told == []
+    assert transport.cancelled or transport.aborted
+    assert recorder.last.error == "client disconnected"
+
+
+async def test_a_task_that_is_cancelled_stays_cancelled() -> None:
+    transport = Slow(None)
+    task = asyncio.create_task(drive(behind(transport, Recorder()), websocket_scope("/")))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert transport.cancelled
+
+
+async def test_a_refusal_in_a_coding_goes_on_in_it() -> None:
+    transport = Answers(418, (b"content-encoding", b"gzip"))
+    answered = await drive(behind(transport, Recorder()), websocket_scope("/"))
+    assert (answered.body, answered.headers["content-encoding"]) == (b"no", "gzip")
+
+
 async def test_what_is_in_the_handshake() -> None:
     """Nothing of the client's own handshake, and nothing that belongs to a body."""
     got: list[bytes] = []
