@@ -1,16 +1,29 @@
 """The peers of a gateway that forwards websockets: servers that hold its app, upstreams that behave, and some that say
 what a test wants, byte by byte."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
-from .servers import Peer, Upstream
+from agentgate import APIKeyAuth, CELRules, HTTPBackend, Key, Record, Route, WebSockets, create_gateway, new_key
+from agentgate.testing import Recorder
+
+from .servers import PATIENCE, Peer, Upstream, until
+
+ALICE = new_key()
+BEARER = {"authorization": f"Bearer {ALICE}"}
+IMPLEMENTATIONS = ["websockets-sansio", "wsproto"]  # of uvicorn's
+every_server = pytest.mark.parametrize("ws", IMPLEMENTATIONS)
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -73,3 +86,48 @@ async def scripted(script: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[U
 
 def answer(status: str, *headers: str, body: str = "") -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+class World:
+    def __init__(self, port: int, recorder: Recorder) -> None:
+        self.port = port
+        self.recorder = recorder
+
+    def connect(self, path: str = "/chat", **options: Any) -> connect:
+        options.setdefault("additional_headers", BEARER)
+        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, **options)
+
+    async def record(self) -> Record:
+        await until(lambda: self.recorder.records)
+        return self.recorder.last
+
+
+@asynccontextmanager
+async def between(port: int, ws: str = "websockets-sansio", **allowed: Any) -> AsyncIterator[World]:
+    """A gateway in front of the upstream at a port."""
+    recorder = Recorder()
+    timeout = allowed.pop("timeout", 5)
+    options = allowed.pop("options", {})
+    app = create_gateway(
+        Route("/", HTTPBackend(f"http://127.0.0.1:{port}/up", timeout=timeout, websockets=WebSockets(**allowed))),
+        authenticate=[APIKeyAuth([Key("alice", ALICE)])],
+        authorize=[CELRules(allow=['request.method == "GET" && !request.path.startsWith("/no")'])],
+        observe=[recorder],
+    )
+    async with asyncio.timeout(2 * PATIENCE), serving(app, ws, **options) as own:
+        yield World(own, recorder)
+
+
+async def messages(client: ClientConnection) -> AsyncIterator[str | bytes]:
+    """Whatever comes, until it is closed, for whatever reason."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield await client.recv()
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    """How the other side has closed."""
+    async for _ in messages(client):
+        pass
+    assert client.close_code is not None
+    return client.close_code, client.close_reason or ""
