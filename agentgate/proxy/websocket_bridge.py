@@ -120,7 +120,7 @@ class Bridge:
             try:
                 await self._socket.send(data, text=text is not None)
             except Broken as exc:
-                return _failed(exc)
+                return self._broken(exc)
 
     def _left(self, code: int, reason: str) -> End:
         """The client has closed, or is gone."""
@@ -137,11 +137,16 @@ class Bridge:
                 kind = "text" if isinstance(message, str) else "bytes"
                 await self._send({"type": "websocket.send", kind: message})
         except Broken as exc:
-            return _failed(exc)
+            return self._broken(exc)
         except OSError:  # as servers say of a client that is gone
             return End(None, (GOING_AWAY, ""), "client disconnected")
         code, reason = self._socket.closed
         return End((code, reason) if code in _CODES else (1000, ""), (None, ""))
+
+    def _broken(self, exc: Broken) -> End:
+        self._record.attempts[-1].error = str(exc)
+        error = f"upstream call failed: {exc}"
+        return End((INTERNAL_ERROR, "upstream connection failed"), None, error, Reason.UPSTREAM_FAILURE)
 
     async def _finish(self, end: End) -> None:
         """Say goodbye, to the client first: the upstream may take its time to answer."""
@@ -159,8 +164,3 @@ class Bridge:
         if end.upstream is not None:
             code, reason = end.upstream
             await self._socket.close(code, close_reason(reason))
-
-
-def _failed(exc: Broken) -> End:
-    error = f"upstream call failed: {exc}"
-    return End((INTERNAL_ERROR, "upstream connection failed"), None, error, Reason.UPSTREAM_FAILURE)
