@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 COMMAND = (sys.executable, "-c", "import sys; from agentgate.cli import main; sys.exit(main())")
-SECONDS = 60  # for anything to happen; no test that passes waits so long
+SECONDS = 180  # for anything to happen; no test that passes waits so long
 
 
 class Process:

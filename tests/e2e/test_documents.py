@@ -4,6 +4,7 @@ says the same of the same documents."""
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,9 @@ ISSUER = TokenIssuer("https://login.example", algorithm="EdDSA")
 KEYS = {"alice": new_key(), "bob": new_key()}
 METADATA: dict[str, dict[str, Any]] = {"alice": {"group": "eng"}, "bob": {"group": "ops", "allowedModels": ["*-mini"]}}
 CLAIMS = {"carol": {"sub": "carol", "role": "reader"}, "dave": {"sub": "dave", "role": "writer"}}
-CREDENTIALS = KEYS | {name: ISSUER.token({**claims, "aud": "tools"}) for name, claims in CLAIMS.items()}
+CREDENTIALS = KEYS | {
+    name: ISSUER.token({**claims, "aud": "tools", "exp": int(time.time()) + 86400}) for name, claims in CLAIMS.items()
+}
 BACKEND = "AgentgatewayBackend"
 ENGINEERS = 'mcp.tool.target == "tickets" && apiKey.group == "eng"'
 MODEL_KEY = "sk-of-the-gateway-0123456789"
