@@ -189,6 +189,15 @@ async def test_an_app_hears_what_was_judged() -> None:
 
 
 @pytest.mark.anyio
+async def test_another_websocket_of_an_app_is_left_alone() -> None:
+    """It names no model, which is for rules to judge; what is said over it is not looked at."""
+    gate = Gate(app, protocol="llm", authorize=[CELRules(allow=["true"])])
+    said = ['{"session": {"model": "gpt-5"}}', "no JSON", "x"]
+    answered = await drive(gate, websocket_scope("/chat"), incoming=said)
+    assert [message.get("text") for message in answered.messages if message["type"] == "websocket.send"] == said
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
