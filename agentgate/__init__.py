@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .proxy.targets import Redirect, Rewrite
     from .proxy.timeouts import Timeouts
     from .proxy.upstream import PoolTransport
+    from .proxy.websocket import WebSockets
     from .proxy.weighted import Filtered, Weighted
     from .record import Record, record_of
     from .request import Call, Principal, Request
@@ -153,6 +154,7 @@ __all__ = [
     "Mirror",
     "CORS",
     "Probes",
+    "WebSockets",
     # the rest
     "Secret",
     "AgentgateError",
@@ -205,6 +207,7 @@ _MODULES = {
     "proxy.timeouts": "Timeouts",
     "proxy.upstream": "PoolTransport",
     "proxy.weighted": "Filtered Weighted",
+    "proxy.websocket": "WebSockets",
     "record": "Record record_of",
     "request": "Call Principal Request",
     "rules": "CELRules",

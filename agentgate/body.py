@@ -6,6 +6,7 @@ the app than by a policy, and is refused before any policy decides. What no poli
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from .auth.location import RawHeaderList
@@ -104,6 +105,10 @@ class Incoming:
             *(pair for pair in headers if pair[0] not in (b"content-length", b"transfer-encoding")),
             (b"content-length", str(len(body)).encode()),
         ]
+
+    def hear(self, through: Callable[[Receive], Receive]) -> None:
+        """Hand out what comes after the body, or over a websocket, by way of another `receive`."""
+        self._receive = through(self._receive)
 
     async def receive(self) -> Message:
         """The body as one message; from then on, what the server says."""

@@ -219,6 +219,8 @@ class Gate:
                 headers = incoming.replace(headers, body)
             may = partial(self._may, view) if self._restricts else anything
             send = reading.answering(send, may, record)
+            if incoming is not None and view.type == "websocket":
+                incoming.hear(lambda receive: reading.hearing(receive, may))
         onward["headers"] = headers
         record.app_scope = onward
         return onward, send

@@ -11,7 +11,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
 _MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame's 125 bytes, without the code
 
 
@@ -21,7 +21,7 @@ async def respond(decision: Decision, scope: Scope, send: Send) -> None:
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": _cut(decision.message)})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": close_reason(decision.message)})
             return
         prefix = "websocket.http.response"
     bodiless = decision.status in (204, 304)
@@ -35,5 +35,6 @@ async def respond(decision: Decision, scope: Scope, send: Send) -> None:
     await send({"type": f"{prefix}.body", "body": b"" if scope.get("method") == "HEAD" else body})
 
 
-def _cut(message: str) -> str:
+def close_reason(message: str) -> str:
+    """As much of a message as a websocket's close frame has room for."""
     return message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")

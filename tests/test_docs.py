@@ -131,8 +131,7 @@ def test_python_blocks_run(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages_with("sh") if page.parent != ROOT], ids=name_of)
 def test_shell_blocks_do_what_the_page_says(page: Path, folder: Path) -> None:
-    for file in (DOCS / "tutorial").glob("*.yaml"):
-        shutil.copy(file, folder)
+    files = [*(DOCS / "tutorial").glob("*.yaml"), *page.with_suffix("").glob("*.yaml")]
     found = blocks(page)
     commands = "".join(block.text for block in found if block.info == "sh")
     for tool in ("curl", "jq"):
@@ -142,6 +141,8 @@ def test_shell_blocks_do_what_the_page_says(page: Path, folder: Path) -> None:
         a_day = runpy.run_path(str(ROOT / "tests" / "audit" / "day.py"))["day"]
         (folder / "access.log").write_text("".join(line + "\n" for line in a_day(20_000)))
     with Shell(folder) as shell:
+        for file in files:
+            (folder / file.name).write_text(shell.local(file.read_text("utf-8")))
         for block, following in zip(found, [*found[1:], None], strict=True):
             if block.file is not None:
                 (folder / block.file).write_text(shell.local(block.text))
@@ -159,7 +160,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {"8080": free_port(), "9000": free_port()}
+        self.ports = {port: free_port() for port in ("8080", "9000", "9001", "9002")}
         self.servers: dict[int, subprocess.Popen[str]] = {}
         self.typed, self.served = folder / "typed.out", folder / "served.out"  # what commands and servers say
         # What runs here is the code beside this file, with the commands of the Python that runs this.
@@ -200,9 +201,10 @@ class Shell:
 
     def serve(self, command: str) -> None:
         """Start a server and wait until it listens or has ended."""
-        port = self.ports["9000" if "9000" in command and "=" not in command else "8080"]
+        written = re.search(r"--port (\d+)", command)
+        port = self.ports[written[1] if written else "8080"]
         command = self.local(command)
-        if str(port) not in command.replace("=", " ").split():
+        if written is None:
             command += f" --port {port}"
         self.stop(port)
         with self.served.open("a") as output:

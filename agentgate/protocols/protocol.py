@@ -13,7 +13,7 @@ from ..auth.location import RawHeaderList
 from ..decision import Decision
 from ..record import Record
 from ..request import Call, Request
-from ..respond import Send
+from ..respond import Receive, Send
 
 if TYPE_CHECKING:
     from ..policy import Authenticator
@@ -28,8 +28,9 @@ def anything(call: Call) -> bool:
 
 
 class AnswerRefused(Exception):
-    """An answer that must not be passed on: raised by the `send` for it, which has sent nothing of what was wrong. The
-    Gate answers with `decision` instead, or cuts an answer off that has begun."""
+    """An answer that must not be passed on: raised by the `send` for it, which has sent nothing of what was wrong; or
+    a message over a websocket that must not, raised by the `receive` for it. The Gate
+    answers with `decision` instead, or cuts an answer off that has begun."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.detail)
@@ -58,6 +59,10 @@ class Reading:
         """What goes on in place of these headers and this body (None: it was not read, and streams through). The Gate
         sees to content-length."""
         return headers, body
+
+    def hearing(self, receive: Receive, may: May) -> Receive:
+        """The `receive` for what a client says over a websocket; it may raise `AnswerRefused`."""
+        return receive
 
     def answering(self, send: Send, may: May, record: Record) -> Send:
         """The `send` for the answer: filters it, and notes on the Record what the log should know."""

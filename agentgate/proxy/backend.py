@@ -13,6 +13,7 @@ from .observed import Observed
 from .retry import Retry
 from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 from .upstream import PoolTransport
+from .websocket import WebSockets, websocket_forward
 
 
 class HTTPBackend:
@@ -22,6 +23,7 @@ class HTTPBackend:
     The upstream gets its own name as Host, or the client's with `preserve_host`. `retry`: when a request is sent again;
     None: only elsewhere, when it could not be sent. `health`: when one of several servers is asked last. `transport` is
     any `httpx.AsyncBaseTransport`; the default is a connection pool of this backend's own, with TLS verified.
+    `websockets`: what it allows of them; None forwards none.
     """
 
     protocol: Protocol | None = None
@@ -36,16 +38,29 @@ class HTTPBackend:
         retry: Retry | None = None,
         health: Health = DEFAULT_HEALTH,
         transport: httpx.AsyncBaseTransport | None = None,
+        websockets: WebSockets | None = None,
     ) -> None:
         self.endpoints = endpoints_at(url)
         self.url = self.endpoints[0].url
         self.name = self.url.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        sending = sender(self.endpoints, self.transport, retry, health, preserve_host=preserve_host)
-        self.app: ASGIApp = Forward(self.url, sending, timeouts, preserve_host=preserve_host)
+
+        def sending(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+            return sender(self.endpoints, transport, retry, health, preserve_host=preserve_host)
+
+        self._websockets = websocket_forward(websockets, self.transport, sending)
+        self.app: ASGIApp = Forward(
+            self.url,
+            sending(Observed(self.transport)),
+            timeouts,
+            preserve_host=preserve_host,
+            websockets=self._websockets,
+        )
 
     async def aclose(self) -> None:
-        """Close the transport's connections."""
+        """Close the transport's connections, and every websocket."""
+        if self._websockets is not None:
+            self._websockets.shut()
         await self.transport.aclose()
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ nothing that the transport does not, and never ends a response that the upstream
 import asyncio
 import errno
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -26,6 +26,9 @@ from .headers import BadResponse, RawHeaderList, request_headers, response_heade
 from .messages import UpstreamRequest, origin_of, raw_headers
 from .timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from .websocket import WebSocketForward
+
 EVENTS: Final = b"text/event-stream"
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -39,7 +42,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], int, str, Reason], ...]] = (
 
 _RETRY_AFTER: Final = ((b"retry-after", b"1"),)  # seconds; of a queue that is full, or that was too long to wait in
 
-_NO_WEBSOCKET: Final = deny(
+NO_WEBSOCKET: Final = deny(
     "websocket is not forwarded", code="websocket_not_forwarded", reason=Reason.INVALID_REQUEST, policy="forward"
 )
 
@@ -69,6 +72,7 @@ class Forward:
         endpoint: bool = False,
         withheld: frozenset[bytes] = frozenset(),
         protocol: Protocol | None = None,
+        websockets: "WebSocketForward | None" = None,
     ) -> None:
         self._base = base
         self._transport = transport
@@ -81,6 +85,7 @@ class Forward:
         self._withheld = withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
+        self._websockets = websockets
         self._origin = origin_of(base)
         self._endpoint = address((base.host, self._origin[2]))
 
@@ -88,10 +93,10 @@ class Forward:
         record = record_of(scope)
         if record is None:
             raise ConfigurationError("a backend forwards only what a Gate has let through")
-        if scope["type"] == "websocket":
-            await self._refuse(_NO_WEBSOCKET, record, scope, send)
-            return
         client = Client(receive, self._clock.deadlines(), self._timeouts)
+        if scope["type"] == "websocket":
+            await self._websocket(client, record, scope, receive, send)
+            return
         try:
             await client.begin()
             await self._forward(self._upstream_request(record, scope, client), record, client, scope, send)
@@ -114,6 +119,21 @@ class Forward:
             if overdue.status == 408 and scope.get("http_version", "1.1").startswith("1."):
                 overdue = replace(overdue, headers=((b"connection", b"close"),))  # the rest of the body is unwanted
             await self._refuse(overdue, record, scope, send)
+
+    async def _websocket(self, client: Client, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._websockets is None:
+            await self._refuse(NO_WEBSOCKET, record, scope, send)
+            return
+        record.endpoint = self._endpoint
+        try:
+            request = self._upstream_request(record, scope, client)
+            await self._websockets.serve(request, record, scope, receive, send)
+        except ClientGone:
+            record.fail("client disconnected", None)
+        except Exception as exc:
+            if record.status is not None:
+                raise  # the client has been answered
+            await self._refuse(_failed(exc), record, scope, send)
 
     async def _forward(self, request: httpx.Request, record: Record, client: Client, scope: Scope, send: Send) -> None:
         record.endpoint = self._endpoint

@@ -19,13 +19,15 @@ from ..record import Record
 from ..respond import ASGIApp
 from .endpoint import Endpoint, Health, in_turn
 from .failover import Failover
-from .forward import Forward, Refused
+from .forward import NO_WEBSOCKET, Forward, Refused
 from .observed import Observed
 from .provider import OURS, PASSED, Credential, Provider, failed
 from .retry import Retry
 from .timeouts import DEFAULT_TIMEOUTS, Timeouts
 from .upstream import PoolTransport
+from .websocket import WebSockets, websocket_forward
 
+SUBPROTOCOLS: Final = frozenset({"realtime", "openai-beta.realtime-v1"})  # browsers put their keys beside these
 FAILOVER_ON: Final = (429, 500, 502, 503, 504, 529)
 
 
@@ -36,7 +38,8 @@ class LLMBackend:
     `credential` and `aliases` are those of the one provider at `url`. `failover_on`: statuses after which another
     provider is asked, as it is when one cannot be reached or breaks off before it answers. `include_usage`: ask
     OpenAI's streams for their usage, for the log alone. `pass_headers`: further request headers that go on. `retry`:
-    when a request is sent once more, after every provider has been asked.
+    when a request is sent once more, after every provider has been asked. `websockets`: what is allowed of the Realtime
+    API's sessions; None forwards none.
     """
 
     mounts = False
@@ -54,6 +57,7 @@ class LLMBackend:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retry: Retry | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        websockets: WebSockets | None = None,
     ) -> None:
         self._provider = provider
         llm = LLM(provider, include_usage=include_usage)
@@ -75,19 +79,24 @@ class LLMBackend:
             raise ConfigurationError(faults)
         self.name = self.providers[0].url.netloc.decode("ascii")
         self.transport = transport if transport is not None else PoolTransport()
-        chosen = _Providers(
-            llm, provider, self.providers, Observed(self.transport), retry, frozenset(failover_on), PASSED | passed
-        )
+
+        def choosing(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+            return _Providers(llm, provider, self.providers, transport, retry, frozenset(failover_on), PASSED | passed)
+
+        self._websockets = websocket_forward(websockets, self.transport, choosing, SUBPROTOCOLS)
         self.app: ASGIApp = Forward(
             self.providers[0].url.copy_with(raw_path=b"/"),
-            chosen,
+            choosing(Observed(self.transport)),
             timeouts,
             preserve_host=False,
             protocol=llm,
+            websockets=self._websockets,
         )
 
     async def aclose(self) -> None:
-        """Close the transport's connections."""
+        """Close the transport's connections, and every websocket."""
+        if self._websockets is not None:
+            self._websockets.shut()
         await self.transport.aclose()
 
     def __repr__(self) -> str:
@@ -118,6 +127,8 @@ class _Providers(Failover):
         """What is not known may be about something that only one of them has."""
         record: Record = request.extensions["record"]
         operation = self._llm.operation(record.view)
+        if record.view.type == "websocket" and (record.view.call is None or record.view.call.model is None):
+            raise Refused(NO_WEBSOCKET)  # there is no model that was judged
         model = _model(operation, record)
         request.extensions["llm"] = operation, model
         known = operation is not None and len(self._providers) > 1

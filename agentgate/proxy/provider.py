@@ -17,6 +17,7 @@ from ..policy import NOTHING
 from ..protocols.llm import ProviderName
 from ..protocols.llm.apis import Operation, below_version, model_fault
 from ..protocols.llm.body import renamed
+from ..protocols.llm.realtime import with_model
 from ..record import Record
 from ..request import Principal
 from ..secret import Secret
@@ -146,6 +147,8 @@ class Provider(Endpoint):
             name, prefix = _CREDENTIAL_HEADERS[api]
             headers.append((name, f"{prefix}{key.reveal()}".encode()))
         query = _without_credentials(query, record.redacted_parameters)
+        if operation is not None and operation.parameter is not None and model in self.aliases:
+            query = with_model(query, operation, self.aliases[model])
         target = self._prefix + path + (b"?" + query if query else b"")
         return UpstreamRequest(request.method, self.url, self.origin, target, headers, stream, request.extensions)
 

@@ -355,7 +355,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
                 raise httpx.UnsupportedProtocol("the upstream URL is neither http nor https", request=request)
             if not host:
                 raise httpx.UnsupportedProtocol("the upstream URL has no host", request=request)
-            origin = Origin(pool, key, self._context() if scheme == "https" else None, self._server_hostname)
+            origin = Origin(pool, key, self.context() if scheme == "https" else None, self._server_hostname)
             pool.origins[key] = origin
         return origin
 
@@ -366,7 +366,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._pool = Pool(asyncio.get_running_loop(), self._limits)
         return self._pool
 
-    def _context(self) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
+        """What TLS is spoken with."""
         if isinstance(self._verify, ssl.SSLContext):
             return self._verify
         if self._tls is None:

@@ -8,10 +8,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,60 +19,10 @@ import pytest
 from agentgate.auth.keys import new_key
 from agentgate.cli.demo import KEY
 
+from .processes import SECONDS, Process, finished, port_of, running, serving
+
 TUTORIAL = sorted(str(path) for path in (Path(__file__).parents[2] / "docs" / "tutorial").glob("*.yaml"))
-COMMAND = (sys.executable, "-c", "import sys; from agentgate.cli import main; sys.exit(main())")
 MISSING = "api key authentication failure: no API Key found"
-SECONDS = 30  # for anything to happen; no test that passes waits so long
-
-
-class Process:
-    """One run of the command, with what it says."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.popen = subprocess.Popen(
-            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        # A process that says nothing must not hang the tests.
-        self._timer = threading.Timer(SECONDS, self.popen.kill)
-        self._timer.start()
-
-    def error_line(self) -> str:
-        """The next line on standard error."""
-        assert self.popen.stderr is not None
-        line = self.popen.stderr.readline()
-        assert line, "it has ended"
-        return line.rstrip("\n")
-
-    def end(self, number: int = signal.SIGINT) -> tuple[int, list[str], str]:
-        """Signal the end. Returns the exit code, the lines of the log, and the rest of standard error."""
-        self.popen.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> tuple[int, list[str], str]:
-        out, err = self.popen.communicate()
-        self._timer.cancel()
-        return self.popen.returncode, out.splitlines(), err
-
-    def close(self) -> None:
-        self._timer.cancel()
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.communicate()
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[Process]:
-    process = Process(*arguments)
-    try:
-        yield process
-    finally:
-        process.close()
-
-
-def finished(*arguments: str) -> tuple[int, list[str], str]:
-    """A run that ends by itself."""
-    with running(*arguments) as process:
-        return process.wait()
 
 
 @contextmanager
@@ -82,12 +30,6 @@ def demo(*arguments: str) -> Iterator[tuple[Process, list[str]]]:
     """The demo on any free port, and its three hints."""
     with running("demo", "--port", "0", *arguments) as process:
         yield process, [process.error_line() for _ in range(3)]
-
-
-def port_of(text: str) -> int:
-    found = re.search(r"(?:localhost|127\.0\.0\.1|\[::1\]):(\d+)", text)
-    assert found is not None
-    return int(found[1])
 
 
 def get(port: int, key: str | None = None, path: str = "/headers") -> httpx.Response:
@@ -232,16 +174,6 @@ def test_a_port_in_use() -> None:
         )
     assert code == 1
     assert err.endswith(expected)
-
-
-@contextmanager
-def serving(files: Sequence[str], *arguments: str) -> Iterator[tuple[Process, int, list[str]]]:
-    """The process, its port, and what it said before it was up."""
-    with running("serve", *files, "--port", "0", *arguments) as process:
-        said = []
-        while not (line := process.error_line()).startswith("listening on "):
-            said.append(line)
-        yield process, port_of(line), said
 
 
 def test_serve_runs_the_documents_of_the_tutorial() -> None:

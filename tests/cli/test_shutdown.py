@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .test_serving import SECONDS, Process, finished, port_of, running
+from .processes import SECONDS, Process, finished, port_of, running
 
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1

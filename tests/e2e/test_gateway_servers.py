@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agentgate import new_key
 
 from .servers import SERVERS, Peer, Running, Upstream, answering, connected, free_port, running, until
+from .websocket_peers import answer, frame, handshake
 
 pytestmark = pytest.mark.anyio
 
@@ -19,11 +22,12 @@ MEGABYTE = bytes(range(256)) * 4096
 NUMBERS = itertools.count()
 
 APP = """
-from agentgate import AccessLog, APIKeyAuth, HTTPBackend, Route, create_gateway
+from agentgate import AccessLog, APIKeyAuth, HTTPBackend, Route, WebSockets, create_gateway
 
 log = open("access.log", "a", buffering=1)
 app = create_gateway(
     Route("/down", HTTPBackend("http://127.0.0.1:{down}"), authenticate=[]),
+    Route("/live", HTTPBackend("http://127.0.0.1:{port}", websockets=WebSockets())),
     Route("/keyed", HTTPBackend("http://127.0.0.1:{port}")),
     Route("/", HTTPBackend("http://127.0.0.1:{port}"), authenticate=[]),
     authenticate=[APIKeyAuth({{"alice": "{alice}", "bob": "{bob}"}})],
@@ -503,3 +507,59 @@ async def test_a_websocket_is_refused_before_it_is_accepted(gateway: Running) ->
         response = await client.head()
     assert response.status == 403
     assert (await gateway.logged("/socket"))["error"] == "websocket is not forwarded"
+
+
+async def test_a_websocket_is_forwarded(gateway: Running, upstream: Upstream) -> None:
+    """What is said arrives, and the goodbye of either side; servers tell of a client's in their own way."""
+    url, bearer = f"ws://127.0.0.1:{gateway.port}/live", {"authorization": f"Bearer {ALICE}"}
+    codes: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await handshake(peer)
+        said = await peer.reader.readexactly(6 + 5)
+        assert unmasked(said) == b"hello"
+        peer.send(frame(1, b"hello") + frame(2, b"\x00\xff"))
+        close = await peer.reader.readexactly(6 + 2)
+        codes.append(int.from_bytes(unmasked(close)))
+        peer.send(frame(8, unmasked(close)))
+
+    async with upstream.doing(script):
+        async with connect(url, additional_headers=bearer, proxy=None) as client:
+            await client.send("hello")
+            assert (await client.recv(), await client.recv()) == ("hello", b"\x00\xff")
+            await client.close(4000)
+        await until(lambda: codes)
+    assert codes[0] in (4000, 1001)
+
+    async def closing(peer: Peer) -> None:
+        await handshake(peer)
+        peer.send(frame(8, (4321).to_bytes(2) + b"because"))
+        await peer.rest()
+
+    async with upstream.doing(closing), connect(url, additional_headers=bearer, proxy=None) as client:
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert (client.close_code, client.close_reason) == (4321, "because")
+
+
+def unmasked(frame: bytes) -> bytes:
+    """The payload of a short frame of a client's."""
+    return bytes(byte ^ frame[2 + at % 4] for at, byte in enumerate(frame[6:]))
+
+
+@pytest.mark.parametrize(("bearer", "status"), [(BOB, 410), ("nobody", 401)])
+async def test_a_websocket_that_is_not_opened(gateway: Running, upstream: Upstream, bearer: str, status: int) -> None:
+    """By the gateway, or by the upstream: with the status and the words of whoever it was."""
+
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        peer.send(answer("410 Gone", body="it is gone"))
+        await peer.rest()
+
+    headers = {"authorization": f"Bearer {bearer}"}
+    async with upstream.doing(script):
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"ws://127.0.0.1:{gateway.port}/live", additional_headers=headers, proxy=None)
+    response = caught.value.response
+    assert response.status_code == status
+    assert (response.body == b"it is gone") is (status == 410)

@@ -1,5 +1,6 @@
 """Several MCP servers as one: made with the SDK 2.x and with fastmcp, and called by clients of 1.x and 2.x."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from agentgate import new_key
+from agentgate import APIKeyAuth, MCPBackend, MCPTarget, Route, Secret, create_gateway, new_key
+from agentgate.cli.tool_server import tool_server
 
+from .fake_providers import serving
 from .mcp_versions import SDK
 from .servers import Running, free_port, running
 
@@ -157,3 +160,59 @@ def test_the_log_has_targets_and_their_own_names(gateway: Running, mcp_2: SDK) -
     assert ("docs", "search", None) in found
     assert ("tickets", "search", None) in found
     assert ("docs", "drop_table", "mcp: Unknown tool: docs_drop_table") in found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_each_target_gets_its_own_credential_and_no_other(mcp_2: SDK, mode: str) -> None:
+    """Whatever is asked of it: the handshake, a list, a call."""
+    import httpx2
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    sent: dict[str, list[dict[str, str]]] = {"a": [], "b": [], "c": []}
+
+    def remembering(name: str) -> Any:
+        server = tool_server()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                sent[name].append({key.decode(): value.decode() for key, value in scope["headers"]})
+            await server(scope, receive, send)
+
+        return app
+
+    with contextlib.ExitStack() as stack:
+        a, b, c = (stack.enter_context(serving(remembering(name))) for name in sent)
+        backend = MCPBackend(
+            {
+                "a": MCPTarget(f"{a}/mcp", credential=Secret("credential-of-a")),
+                "b": MCPTarget(f"{b}/mcp", headers={"x-api-key": Secret("credential-of-b")}),
+                "c": f"{c}/mcp",
+            }
+        )
+        gateway = create_gateway(Route("/mcp", backend), authenticate=[APIKeyAuth({"alice": ALICE})])
+        url = f"{stack.enter_context(serving(gateway))}/mcp"
+        headers = {"authorization": f"Bearer {ALICE}", "cookie": "session=a-cookie", "x-api-key": "of-the-client"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=20) as http,
+            Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+        ):
+            assert len((await client.list_tools()).tools) == 9
+            for name in sent:
+                result = await client.call_tool(f"{name}_get_user", {})
+                assert getattr(result.content[0], "text", None) == "get_user was called"
+    credentials = ("authorization", "x-api-key", "cookie", "proxy-authorization")
+    seen = {
+        name: {tuple((key, of[key]) for key in credentials if key in of) for of in requests}
+        for name, requests in sent.items()
+    }
+    assert seen == {
+        "a": {(("authorization", "Bearer credential-of-a"),)},
+        "b": {(("x-api-key", "credential-of-b"),)},
+        "c": {()},
+    }
+    secrets = {"a": "credential-of-a", "b": "credential-of-b", "client": ALICE, "its cookie": "a-cookie"}
+    for name, requests in sent.items():
+        assert len(requests) >= 3  # a handshake, a list and a call
+        assert [whose for whose, secret in secrets.items() if secret in json.dumps(requests)] == [name] * (name != "c")

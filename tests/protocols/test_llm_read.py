@@ -368,8 +368,8 @@ def test_one_model() -> None:
             ]
 
 
-async def test_a_websocket_names_no_model() -> None:
-    request = Request.websocket("/v1/realtime?model=cheap")
+async def test_another_websocket_names_no_model() -> None:
+    request = Request.websocket("/v1/other?model=cheap")
     llm = LLM()
     assert not llm.reads_body(request)
     reading = llm.read(request)

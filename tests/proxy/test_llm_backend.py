@@ -499,7 +499,7 @@ async def test_a_websocket_is_refused_in_the_provider_s_words() -> None:
     upstream = Upstream()
     backend = LLMBackend("http://up", transport=upstream)
     gate = Gate(backend.app, authorize=[ANY], protocol=backend.protocol)
-    exchange = await drive(gate, websocket_scope("/v1/realtime"))
+    exchange = await drive(gate, websocket_scope("/v1/realtime?model=gpt-realtime"))
     assert (exchange.status, json.loads(exchange.body)["error"]["code"]) == (403, "websocket_not_forwarded")
     assert not upstream.requests
 

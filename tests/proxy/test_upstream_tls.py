@@ -13,10 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from websockets.asyncio.server import ServerConnection, serve
 
-from agentgate import ConfigurationError, Gate, HTTPBackend
+from agentgate import CELRules, ConfigurationError, Gate, HTTPBackend, WebSockets
 from agentgate.proxy.upstream import PoolTransport
-from agentgate.testing import Recorder, drive, http_scope
+from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
 
 from .upstream_server import OK, Peer, answering, at_rest, fetch, serving
 
@@ -274,3 +275,32 @@ async def test_cancelled_at_any_point_of_the_handshake(identity: ssl.SSLContext,
                 await asyncio.gather(task, return_exceptions=True)
                 await at_rest(transport)
                 assert await fetch(transport, server.request()) == (200, b"ok")
+
+
+async def websocket(identity: ssl.SSLContext, transport: PoolTransport) -> Exchange:
+    """What becomes of one that says `hello` to a server with this identity, which says it again and closes."""
+
+    async def echo(connection: ServerConnection) -> None:
+        await connection.send(await connection.recv())
+        await connection.close(4000)
+
+    async with serve(echo, "127.0.0.1", 0, ssl=identity) as server:
+        url = f"https://localhost:{next(iter(server.sockets)).getsockname()[1]}"
+        backend = HTTPBackend(url, transport=transport, websockets=WebSockets())
+        gate = Gate(backend.app, authorize=[CELRules(allow=["true"])])
+        answered = await drive(gate, websocket_scope("/"), incoming=["hello"])
+        await backend.aclose()
+        return answered
+
+
+async def test_a_websocket_is_opened_with_the_same_tls(identity: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+    answered = await websocket(identity, PoolTransport(verify=trust))
+    assert [message.get("text") for message in answered.messages[1:-1]] == ["hello"]
+    assert answered.close_code == 4000
+
+
+async def test_a_websocket_is_not_opened_to_somebody_else(identity: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+    assert (await websocket(identity, PoolTransport())).status == 503
+    trust.set_alpn_protocols(["h2"])
+    identity.set_alpn_protocols(["h2"])
+    assert (await websocket(identity, PoolTransport(verify=trust))).status == 503

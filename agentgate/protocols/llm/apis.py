@@ -61,7 +61,7 @@ _STREAMS: Final = ("streamGenerateContent", "streamRawPredict")
 _RAW: Final = ("rawPredict", "streamRawPredict")
 
 # Segments in front of an operation that name a model to some servers: `/engines/gpt-4/chat/completions`.
-_NAMES_A_MODEL: Final = re.compile(
+NAMES_A_MODEL: Final = re.compile(
     r"/(?:engines|deployments|models?|tunedModels|publishers|endpoints/\d+)(?:/|$)"
 ).search
 
@@ -87,7 +87,8 @@ _LIST_PATH: Final = re.compile(r"(.*?)((?:/v[0-9][a-z0-9]*)?/models)(?:/([^/]+))
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of one API. `model` is the name in the path, if that is where it is. `path`: what follows the
-    base URL, in three parts, the middle one the model's own segment. `lists`: about all models, and none."""
+    base URL, in three parts, the middle one the model's own segment. `lists`: about all models, and none. `parameter`:
+    the one of the query that names the model, if that is where it is."""
 
     name: str
     provider: ProviderName
@@ -96,11 +97,12 @@ class Operation:
     model: str | None = None
     streaming: bool = False
     lists: bool = False
+    parameter: str | None = None
 
     @property
     def in_body(self) -> bool:
         """Whether the model is a member of the body."""
-        return self.model is None and not self.lists
+        return self.model is None and not self.lists and self.parameter is None
 
     @property
     def provider_name(self) -> str:
@@ -133,7 +135,7 @@ def recognise(
 
 def _openai(path: str, provider: ProviderName = "openai") -> Operation | None:
     match = _OPENAI_PATH(path)
-    if match is None or _NAMES_A_MODEL(match[1]):
+    if match is None or NAMES_A_MODEL(match[1]):
         return None
     return Operation(_OPENAI[match[2]], provider, "openai", (match[2], "", ""))
 
@@ -151,7 +153,7 @@ def _azure(path: str) -> Operation | None:
 
 def _anthropic(path: str) -> Operation | None:
     match = _ANTHROPIC_PATH(path)
-    if match is None or _NAMES_A_MODEL(match[1]):
+    if match is None or NAMES_A_MODEL(match[1]):
         return None
     return Operation(_ANTHROPIC[match[2]], "anthropic", "anthropic", (match[2], "", ""))
 
@@ -200,7 +202,7 @@ _TRIED: Final[tuple[ProviderName, ...]] = ("vertex", "gemini", "azure", "anthrop
 def _listing(path: str, provider: ProviderName) -> Operation | None:
     """The list of models, or one of them."""
     match = _LIST_PATH(path)
-    if match is None or provider == "vertex" or _NAMES_A_MODEL(match[1]):
+    if match is None or provider == "vertex" or NAMES_A_MODEL(match[1]):
         return None
     before, kind, model = match[1], match[2], match[3]
     if provider == "openai":

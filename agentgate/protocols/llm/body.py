@@ -64,17 +64,18 @@ def _fold(name: str) -> str:
     return folded.replace("_", "").replace("-", "")
 
 
-def _exact(*tables: Mapping[str, tuple[str, ...]], plus: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
+def exact(*tables: Mapping[str, tuple[str, ...]], plus: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
+    """Members that decide, by their folded names: the spellings that they may have."""
     names = [*plus, *(name for table in tables for spelt in table.values() for name in spelt)]
     return {_fold(name): frozenset(other for other in names if _fold(other) == _fold(name)) for name in names}
 
 
 # The members that decide, by their folded names: these spellings of them, and no other.
-_OPENAI: Final = _exact(_OPENAI_PARAMS, plus=("model", "stream", "stream_options", "tools"))
-_GEMINI: Final = _exact(plus=("model", "requests", "tools", *_CONFIG, *_REQUEST))
-_GEMINI_CONFIG: Final = _exact(_GEMINI_PARAMS)
-_TOOL: Final = _exact(plus=("model", "type"))
-_QUERY: Final = _exact(plus=("api-version", "key", "api_key", "api-key", "apikey"))  # Azure's; where keys may be
+_OPENAI: Final = exact(_OPENAI_PARAMS, plus=("model", "stream", "stream_options", "tools"))
+_GEMINI: Final = exact(plus=("model", "requests", "tools", *_CONFIG, *_REQUEST))
+_GEMINI_CONFIG: Final = exact(_GEMINI_PARAMS)
+_TOOL: Final = exact(plus=("model", "type"))
+_QUERY: Final = exact(plus=("api-version", "key", "api_key", "api-key", "apikey"))  # Azure's; where keys may be
 _GOOGLE_QUERY: Final = frozenset({"alt", "key", "access_token", "pageSize", "pageToken"})
 
 
@@ -114,7 +115,7 @@ def models(body: Any, operation: Operation) -> list[str]:
         raise Ambiguous(fault)
     if not operation.in_body and any(not _agree(named, operation) for named in _named(body)):
         raise Ambiguous("the body names another model than the path")
-    return [model, *_of_tools(body.get("tools"))]
+    return [model, *models_of_tools(body.get("tools"))]
 
 
 def _named(body: dict[str, Any]) -> Iterator[Any]:
@@ -138,7 +139,7 @@ def _agree(named: Any, operation: Operation) -> bool:
     return isinstance(named, str) and (named == model or (len(named) > len(str(model)) and full.endswith(f"/{named}")))
 
 
-def _of_tools(tools: Any) -> Iterator[str]:
+def models_of_tools(tools: Any) -> Iterator[str]:
     """Models that run as a tool of the first: OpenAI's image generation, Anthropic's advisor."""
     if tools is None:
         return

@@ -12,13 +12,14 @@ from ...decision import Decision, Reason, deny
 from ...errors import ConfigurationError
 from ...record import Record
 from ...request import Call, Request
-from ...respond import Message, Send
+from ...respond import Message, Receive, Send
 from ...strict_json import StrictJSONError
 from ..protocol import AnswerRefused, May, Protocol, Reading
 from .apis import DIALECTS, PROVIDERS, SEMCONV_NAMES, Dialect, Operation, ProviderName, model_fault, recognise
 from .body import Ambiguous, check_query, models, params, streaming
 from .errors import said
 from .listing import MAX_LIST, NotAList, filtered
+from .realtime import SessionWatch, check_handshake, models_of, session
 from .splice import with_member
 from .usage import DocumentWatch, StreamWatch, UsageSwallow, Watch
 
@@ -55,7 +56,7 @@ class LLM(Protocol):
     def operation(self, request: Request) -> Operation | None:
         """What the request asks for; None when that is not known."""
         if request.type == "websocket":
-            return None
+            return session(request, self.provider)
         path = request.raw_path.decode("latin-1")
         return recognise(request.method, path, self.provider, hint=_speaker(request))
 
@@ -68,6 +69,10 @@ class LLM(Protocol):
             return _Unknown(self._dialect(request), self.provider or _speaker(request))
         attributes: dict[str, Any] = {"provider": operation.provider_name}
         try:
+            if operation.parameter is not None:
+                check_handshake(request.query_string, operation)
+                attributes["streaming"] = True
+                return _Session(operation, Call("llm", operation.name, model=operation.model, attributes=attributes))
             check_query(request.query, operation)
             if operation.lists:
                 return _Listing(operation, Call("llm", operation.name, provisional=True, attributes=attributes))
@@ -206,6 +211,38 @@ class _Listing(_Known):
             policy="llm",
         )
         return said(decision, self._operation.dialect)
+
+
+class _Session(_Known):
+    """A session over a websocket: what the client says in it may ask for further models."""
+
+    def hearing(self, receive: Receive, may: May) -> Receive:
+        first = self.calls[0]
+
+        async def judging() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive":
+                try:
+                    named = models_of(message.get("text"))
+                except Ambiguous as exc:
+                    raise AnswerRefused(_refuse(400, f"invalid request: {exc}")) from None
+                for model in named:
+                    call = Call("llm", first.method, model=model, attributes=first.attributes)
+                    if model != first.model and not may(call):
+                        raise AnswerRefused(deny(policy="llm", detail="an event names a model that is not allowed"))
+            return message
+
+        return judging
+
+    def answering(self, send: Send, may: May, record: Record) -> Send:
+        watch = SessionWatch(record)
+
+        async def watching(message: Message) -> None:
+            if message["type"] == "websocket.send":
+                watch.hear(message.get("text") or "")
+            await send(message)
+
+        return watching
 
 
 def _speaker(request: Request) -> ProviderName:

@@ -52,6 +52,13 @@ class Watch:
                 elif _is_count(value):  # what a stream says is the sum so far
                     self._details[name] = max(value, self._details.get(name, 0))
 
+    def add(self, document: dict[str, Any]) -> None:
+        """One of several answers, which are told of together."""
+        for name, value in self._read(document):
+            if _is_count(value):
+                before = self._details.get(name, 0)
+                self._details[name] = value + (before if _is_count(before) else 0)
+
     def feed(self, chunk: bytes) -> None:
         """Look at the next piece of the answer."""
 
@@ -163,8 +170,8 @@ def _openai(document: dict[str, Any]) -> Found:
     usage = _object(document, "usage")
     yield _INPUT, usage.get("prompt_tokens", usage.get("input_tokens"))
     yield _OUTPUT, usage.get("completion_tokens", usage.get("output_tokens"))
-    into = _object(usage, "prompt_tokens_details") or _object(usage, "input_tokens_details")
-    out = _object(usage, "completion_tokens_details") or _object(usage, "output_tokens_details")
+    into = _first(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    out = _first(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
     yield _CACHE_READ, into.get("cached_tokens")
     yield _AUDIO_IN, into.get("audio_tokens")
     yield _REASONING, out.get("reasoning_tokens")
@@ -195,6 +202,11 @@ def _gemini(document: dict[str, Any]) -> Found:
         yield _OUTPUT, candidates + (thoughts if _is_count(thoughts) else 0)
     yield _REASONING, thoughts
     yield _CACHE_READ, usage.get("cachedContentTokenCount")
+
+
+def _first(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The first of these that is there: of the chat completions, of the Responses API, of the Realtime API."""
+    return next(filter(None, (_object(document, name) for name in names)), {})
 
 
 def _object(document: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,17 +2,11 @@
 browser. What a browser says of where a request comes from has to be known here.
 """
 
-import re
 from collections.abc import Iterable
-from typing import Final
 
 from ...errors import ConfigurationError
+from ...origin import canonical, host_of, is_loopback, origin_faults
 from ...request import Request
-
-_ORIGIN: Final = re.compile(
-    r"(https?)://([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
-).fullmatch
-_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
 class Origins:
@@ -23,11 +17,7 @@ class Origins:
         if isinstance(declared, str):
             raise TypeError("origins is a list")
         self._declared = tuple(declared)
-        faults = [
-            f"origins: {origin!r} is no origin such as https://app.example.com"
-            for origin in self._declared
-            if not isinstance(origin, str) or canonical(origin) is None
-        ]
+        faults = origin_faults(self._declared)
         if faults:
             raise ConfigurationError(faults)
         known = [*self._declared]
@@ -35,7 +25,7 @@ class Origins:
         if public_url is not None:
             parts = public_url.split("/", 3)
             known.append("/".join(parts[:3]))
-            self._host = _host(known[-1])
+            self._host = host_of(known[-1])
         self._known = frozenset(map(canonical, known))
 
     def reached_at(self, public_url: str) -> "Origins":
@@ -50,32 +40,12 @@ class Origins:
         if origin is not None:
             text = origin.decode("latin-1")
             known = canonical(text)
-            if known is None or (known not in self._known and not (local and is_loopback(_host(known)))):
+            if known is None or (known not in self._known and not (local and is_loopback(host_of(known)))):
                 return False
         if local or host == self._host:
             return True
         # A name that is not ours: from this very machine, it is one that somebody else has pointed here.
         return self._host is None and not _is_local_peer(request.peer)
-
-
-def canonical(origin: str) -> str | None:
-    """The origin as browsers spell it; None for what is none, `null` included."""
-    match = _ORIGIN(origin.lower())
-    if match is None:
-        return None
-    scheme, host, port = match.groups()
-    return f"{scheme}://{host}" if port is None or port == _DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, in lower case and without port, is a name of this machine."""
-    return host in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", host) is not None
-
-
-def _host(origin: str) -> str:
-    match = _ORIGIN(origin.lower())
-    assert match is not None
-    return match[2]
 
 
 def _is_local_peer(peer: tuple[str, int] | None) -> bool:
