@@ -75,11 +75,10 @@ def sender(
     *,
     preserve_host: bool = False,
 ) -> httpx.AsyncBaseTransport:
-    """What sends requests to these endpoints: the transport alone, where there is one and no retry."""
-    observed = Observed(transport)
+    """What sends requests to these endpoints by an `Observed` transport: that alone, where there is one and no retry."""
     if len(endpoints) == 1 and retry is None:
-        return observed
-    return Failover(endpoints, observed, retry=retry, health=health, preserve_host=preserve_host)
+        return transport
+    return Failover(endpoints, transport, retry=retry, health=health, preserve_host=preserve_host)
 
 
 def shown(endpoints: Sequence[Endpoint]) -> str:

@@ -22,7 +22,7 @@ from ..respond import Receive, Send, respond
 from .client import Client
 from .connection import address
 from .exchange import ResponseStream
-from .headers import BadResponse, RawHeaderList, request_headers, response_headers
+from .headers import NOT_SENT, BadResponse, RawHeaderList, request_headers, response_headers
 from .messages import UpstreamRequest, origin_of, raw_headers
 from .timeouts import Timeouts
 
@@ -82,7 +82,7 @@ class Forward:
         self._clock = Clock()
         self._prefix = base.raw_path.rstrip(b"/")
         self._target = base.raw_path if endpoint else None
-        self._withheld = withheld
+        self._dropped = NOT_SENT | withheld
         self._host = None if preserve_host else base.netloc
         self._protocol = protocol
         self._websockets = websockets
@@ -191,7 +191,7 @@ class Forward:
         target = self._target or (self._below(view) if path is None else self._prefix + path)
         if query:
             target += b"?" + query
-        headers = request_headers(scope["headers"], host or self._host, self._withheld)
+        headers = request_headers(scope["headers"], host or self._host, self._dropped)
         framing = _framing(scope["headers"], view.method, client)
         if framing is not None:
             headers.append(framing)

@@ -80,7 +80,7 @@ class MCPBackend:
             self.transport = transport if transport is not None else PoolTransport(max_connections=MAX_CONNECTIONS)
             withheld = frozenset({_ORIGIN} if forward_authorization else {_ORIGIN, _AUTHORIZATION})
             sending = (
-                sender(self.endpoints, self.transport, retry, health)
+                sender(self.endpoints, Observed(self.transport), retry, health)
                 if len(self.endpoints) == 1
                 else _Replicas(self.endpoints, Observed(self.transport), retry=retry, health=health)
             )
