@@ -89,7 +89,8 @@ class Failover(httpx.AsyncBaseTransport):
     async def addressed(self, request: httpx.Request, endpoint: Endpoint) -> httpx.Request:
         """The request as this endpoint is to get it, which is new each time."""
         headers = raw_headers(request)
-        if not self._preserve_host:
+        record: Record = request.extensions["record"]
+        if not self._preserve_host and record.rewritten[1] is None:
             headers = [(b"host", endpoint.url.netloc), *headers[1:]]  # the first is the Host; see `request_headers`
         target: bytes = request.extensions["target"]
         stream: Any = request.stream

@@ -22,6 +22,7 @@ from agentgate import (
     Observer,
     Provider,
     Retry,
+    Rewrite,
     Route,
     Secret,
     Timeouts,
@@ -358,6 +359,15 @@ async def test_each_endpoint_is_sent_the_request_as_its_own() -> None:
         ]
         assert [request.extensions["target"] for request in upstream.requests] == [b"/api/%61?q=%41"] * 2
         assert [request.url.netloc for request in upstream.requests] == [b"a:1", b"b:2"]
+
+
+async def test_a_host_that_the_route_rewrites_is_every_endpoints() -> None:
+    upstream = Upstream(a=[CONNECT])
+    backend = HTTPBackend(TWO, transport=upstream)
+    app = create_gateway(Route("/", backend, filters=[Rewrite(host="www.example.com")]), observe=[Recorder()])
+    assert (await drive(app, http_scope("GET", "/x"))).status == 200
+    assert [request.headers["host"] for request in upstream.requests] == ["www.example.com"] * 2
+    assert upstream.asked == ["a", "b"]
 
 
 async def test_all_are_down() -> None:
