@@ -75,7 +75,7 @@ def sender(
     *,
     preserve_host: bool = False,
 ) -> httpx.AsyncBaseTransport:
-    """What sends requests to these endpoints by an `Observed` transport: that alone, where there is one and no retry."""
+    """What sends requests to these endpoints by an `Observed` transport: that alone, for one of them and no retry."""
     if len(endpoints) == 1 and retry is None:
         return transport
     return Failover(endpoints, transport, retry=retry, health=health, preserve_host=preserve_host)
