@@ -181,6 +181,13 @@ class ResponseStream(httpx.AsyncByteStream):
         exchange = self._exchange
         return exchange.connection is None and exchange.error is None and not exchange.chunks
 
+    def whole(self) -> bytes | None:
+        """The body, if the response is complete and nothing of it has been yielded; None if it has to be waited for."""
+        exchange = self._exchange
+        if exchange.connection is not None or exchange.error is not None:
+            return None
+        return exchange.take()
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

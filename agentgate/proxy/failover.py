@@ -95,7 +95,7 @@ class Failover(httpx.AsyncBaseTransport):
         target: bytes = request.extensions["target"]
         stream: Any = request.stream
         return UpstreamRequest(
-            request.method, endpoint.url, endpoint.origin, target, [*headers], stream, request.extensions
+            request.method, endpoint.url, endpoint.origin, target, [*headers], stream, {**request.extensions}
         )
 
     def failing(self, response: httpx.Response, endpoint: Endpoint) -> bool:

@@ -22,7 +22,7 @@ from ..respond import Receive, Send, respond
 from .client import Client
 from .connection import address
 from .exchange import ResponseStream
-from .headers import NOT_SENT, BadResponse, RawHeaderList, request_headers, response_headers
+from .headers import NOT_SENT, BadResponse, RawHeaderList, checked_response_headers, request_headers, response_headers
 from .messages import UpstreamRequest, origin_of, raw_headers
 from .timeouts import Timeouts
 
@@ -144,11 +144,14 @@ class Forward:
                 raise ClientGone from None
             await self._refuse(_failed(exc), record, scope, send)
             return
+        stream: Any = response.stream
+        ours = type(stream) is ResponseStream
         try:
             try:
                 if not 200 <= response.status_code <= 599:
                     raise BadResponse("not a final status")
-                headers = response_headers(raw_headers(response))
+                raw = raw_headers(response)
+                headers = checked_response_headers(raw) if ours else response_headers(raw)
             except BadResponse as exc:
                 record.attempts[-1].error = str(exc)
                 await self._refuse(_failed(exc), record, scope, send)
@@ -156,17 +159,22 @@ class Forward:
             if not self._one_read:  # transports look at it before each read
                 events = any(name == b"content-type" and value.lower().startswith(EVENTS) for name, value in headers)
                 request.extensions["timeout"]["read"] = self._timeouts.events if events else self._timeouts.idle
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-            await self._relay(response, record, client, send)
+            start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            whole: bytes | None = stream.whole() if ours else None
+            if whole is None:
+                await send(start)
+                await self._relay(stream, ours, record, client, send)
+            else:
+                client.leave()  # servers call the end of a response a disconnect, too
+                await send(start)
+                await send({"type": "http.response.body", "body": whole, "more_body": False})
         finally:
             record.forwarded()
             await response.aclose()
 
-    async def _relay(self, response: httpx.Response, record: Record, client: Client, send: Send) -> None:
+    async def _relay(self, stream: Any, ours: bool, record: Record, client: Client, send: Send) -> None:
         """The body, chunk by chunk. One that breaks off is not ended: servers then close the connection, which is how
         the client learns that something is missing."""
-        stream: Any = response.stream
-        ours = type(stream) is ResponseStream
         chunks = aiter(stream)
         while True:
             try:
@@ -179,7 +187,7 @@ class Forward:
                 record.fail(f"{message}: {_detail(exc)}", reason)
                 return
             if chunk is None or (ours and stream.at_end):
-                client.leave()  # servers call the end of a response a disconnect, too
+                client.leave()
                 await send({"type": "http.response.body", "body": chunk or b"", "more_body": False})
                 return
             await client.take(send, chunk)

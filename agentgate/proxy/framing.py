@@ -125,7 +125,7 @@ def members(value: bytes) -> set[bytes]:
 
 
 class ResponseHead(NamedTuple):
-    """What a response says before its body, names and values as received."""
+    """What a response says before its body, names in lower case."""
 
     status: int
     version: bytes
@@ -260,7 +260,7 @@ class ResponseReader:
         if self._fields > MAX_FIELDS:
             raise self._refuse("the response has too many header fields")
         if self.head is None:
-            self._headers.append((name, value.rstrip(b" \t")))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
         else:
             # A trailer: dropped. It may have changed what the parser thinks of the connection, so that ends here too.
             self.keep_alive = False
@@ -280,15 +280,14 @@ class ResponseReader:
         sized = chunked = False
         options: set[bytes] = set()
         for name, value in self._headers:
-            match name.lower():
-                case b"content-length":  # llhttp has seen to it that there is one, and digits only
-                    sized = True
-                case b"transfer-encoding":
-                    if chunked or value.lower() != b"chunked":
-                        raise self._refuse("the response has a transfer coding other than chunked")
-                    chunked = True
-                case b"connection":
-                    options |= members(value)
+            if name == b"content-length":  # llhttp has seen to it that there is one, and digits only
+                sized = True
+            elif name == b"transfer-encoding":
+                if chunked or value.lower() != b"chunked":
+                    raise self._refuse("the response has a transfer coding other than chunked")
+                chunked = True
+            elif name == b"connection":
+                options |= members(value)
         if chunked and version == b"HTTP/1.0":
             raise self._refuse("the response is HTTP/1.0 and has a transfer coding")
 

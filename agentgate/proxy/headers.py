@@ -36,7 +36,7 @@ NOT_SENT: Final = HOP_BY_HOP | {
 }
 
 
-_LENGTH: Final = b"content-length"
+_HARMLESS: Final = frozenset({b"keep-alive", b"close"})  # no header that would be kept has one of these names
 
 
 class BadResponse(Exception):
@@ -48,41 +48,47 @@ def request_headers(
 ) -> RawHeaderList:
     """The client's headers for the upstream, `host` first (None: the client's own), without the `dropped`, which are
     `NOT_SENT` at least."""
-    kept = []
-    named: frozenset[bytes] = frozenset()
-    theirs = b""
-    for pair in headers:
-        name = pair[0]
-        if name not in dropped:
-            kept.append(pair)
-        elif name == b"host":
-            theirs = pair[1]
-        elif name == b"connection":
-            named |= members(pair[1])
-    if not named.isdisjoint([name for name, _ in kept]):
-        kept = [pair for pair in kept if pair[0] not in named]
-    kept.insert(0, (b"host", theirs if host is None else host))
+    if host is None:
+        headers = list(headers)
+        host = next((value for name, value in headers if name == b"host"), b"")
+    kept = _beyond_this_connection(headers, dropped)
+    kept.insert(0, (b"host", host))
     return kept
 
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaderList:
     """The upstream's headers for the client. Raises `BadResponse` on what has two readings or splits the head."""
     lowered = [(name.lower(), value) for name, value in headers]
-    names, values = zip(*lowered, strict=True) if lowered else ((), ())
+    names = [name for name, _ in lowered]
     if b"".join(names).translate(None, NAME_BYTES + b"_") or b"" in names:
         raise BadResponse("a header name is not a token")
-    if b"".join(values).translate(None, VALUE_BYTES):
+    if b"".join([value for _, value in lowered]).translate(None, VALUE_BYTES):
         raise BadResponse("a header value has a control character")
-    if _LENGTH in names:
-        lengths = [value for name, value in lowered if name == _LENGTH]
-        if len(lengths) > 1 or not lengths[0].isdigit():
-            raise BadResponse("content-length is not one number")
-        if b"transfer-encoding" in names:
-            raise BadResponse("content-length and transfer-encoding")
-    if HOP_BY_HOP.isdisjoint(names):
-        return lowered
-    dropped = HOP_BY_HOP | named_in_connection(lowered)
-    return [pair for pair in lowered if pair[0] not in dropped]
+    lengths = [value for name, value in lowered if name == b"content-length"]
+    if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
+        raise BadResponse("content-length is not one number")
+    if lengths and b"transfer-encoding" in names:
+        raise BadResponse("content-length and transfer-encoding")
+    return _beyond_this_connection(lowered, HOP_BY_HOP)
+
+
+def checked_response_headers(headers: RawHeaderList) -> RawHeaderList:
+    """The same, of a response whose head `framing.ResponseReader` has read: it believes nothing that is refused here,
+    and gives names in lower case."""
+    return _beyond_this_connection(headers, HOP_BY_HOP)
+
+
+def _beyond_this_connection(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]) -> RawHeaderList:
+    kept = []
+    named: frozenset[bytes] = frozenset()
+    for pair in headers:
+        if pair[0] not in dropped:
+            kept.append(pair)
+        elif pair[0] == b"connection":
+            named |= members(pair[1])
+    if named <= _HARMLESS:
+        return kept
+    return [pair for pair in kept if pair[0] not in named]
 
 
 def named_in_connection(headers: RawHeaderList) -> frozenset[bytes]:

@@ -5,7 +5,6 @@ longer to make than a response takes to arrive, and a transport of ours never lo
 somebody does: a transport of the user's, an observer, a test.
 """
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -25,7 +24,8 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class UpstreamRequest(httpx.Request):
-    """A request for `target`, path and query byte for byte, at the server of `base`, whose origin is told beside it."""
+    """A request for `target`, path and query byte for byte, at the server of `base`, whose origin is told beside it.
+    `extensions` are its own from then on."""
 
     def __init__(
         self,
@@ -35,14 +35,15 @@ class UpstreamRequest(httpx.Request):
         target: bytes,
         headers: RawHeaders,
         stream: httpx.AsyncByteStream | httpx.SyncByteStream,
-        extensions: Mapping[str, Any],
+        extensions: dict[str, Any],
     ) -> None:  # not httpx's own: it makes what is made below when it is wanted
         self.method = method
         self.origin = origin
         self.target = target
         self.stream = stream
         # httpx's URL would re-encode some characters; transports send the target instead.
-        self.extensions = {**extensions, "target": target}
+        extensions["target"] = target
+        self.extensions = extensions
         self._base = base
         self._raw = headers
 

@@ -150,7 +150,7 @@ class Provider(Endpoint):
         if operation is not None and operation.parameter is not None and model in self.aliases:
             query = with_model(query, operation, self.aliases[model])
         target = self._prefix + path + (b"?" + query if query else b"")
-        return UpstreamRequest(request.method, self.url, self.origin, target, headers, stream, request.extensions)
+        return UpstreamRequest(request.method, self.url, self.origin, target, headers, stream, {**request.extensions})
 
 
 def _without_credentials(query: bytes, more: frozenset[str]) -> bytes:

@@ -111,9 +111,7 @@ class Origin:
         return self.connecting + self.connections
 
     async def obtain(self, request: httpx.Request, timeouts: Seconds, *, fresh: bool) -> Connection:
-        """A connection of one's own: an idle one if there is one, a new one if there is room, or what comes free."""
-        if self.idle and not fresh:
-            return self.idle.popitem()[0]
+        """A connection of one's own, where no idle one will do: a new one if there is room, or what comes free."""
         ticket = Ticket(self, request, timeouts, fresh)
         if self.open < self.pool.limits.max_connections:
             self._connect(ticket)
@@ -312,7 +310,11 @@ class PoolTransport(httpx.AsyncBaseTransport):
         may_retry = wire is not None and request.method in IDEMPOTENT
         fresh = False
         while True:
-            connection = await self._origin(request).obtain(request, timeouts, fresh=fresh)
+            origin = self._origin(request)
+            if origin.idle and not fresh:
+                connection = origin.idle.popitem()[0]
+            else:
+                connection = await origin.obtain(request, timeouts, fresh=fresh)
             if connection.closed:  # on its way here, and nothing was sent
                 if connection.reused:
                     continue

@@ -2,7 +2,8 @@
 
 import pytest
 
-from agentgate.proxy.headers import BadResponse, request_headers, response_headers
+from agentgate.proxy.framing import FramingError, ResponseReader
+from agentgate.proxy.headers import BadResponse, checked_response_headers, request_headers, response_headers
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -136,3 +137,23 @@ def test_a_response_with_two_readings_is_not_passed_on(headers: Pairs, fault: st
 def test_an_underscore_in_a_responses_header_name_is_the_clients_to_judge() -> None:
     """It is a token, and nobody behind the client takes it for anything else."""
     assert response_headers([(b"X_Mine", b"1")]) == [(b"x_mine", b"1")]
+
+
+@pytest.mark.parametrize("where", [b"%bx: v", b"x%by: v", b"x%b: v", b"x: %bv", b"x: v%bw", b"x: v%b", b"x:%bv"])
+def test_a_head_that_was_read_needs_no_second_look(where: bytes) -> None:
+    """What the reader of responses believes is never refused as a header for the client, whatever byte it has where."""
+    read = 0
+    for byte in range(256):
+        reader = ResponseReader()
+        reader.begin(head_only=False)
+        line = where.replace(b"%b", bytes([byte]))
+        try:
+            reader.feed(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive, x-gone\r\n" + line + b"\r\n\r\n"
+            )
+        except FramingError:
+            continue
+        if reader.head is not None:
+            read += 1
+            assert checked_response_headers(reader.head.headers) == response_headers(reader.head.headers)
+    assert read > 50
