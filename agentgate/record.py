@@ -187,7 +187,10 @@ class Record:
                 observer.end(token, self)
             except Exception as exc:
                 self._report(observer, exc)
-        self.app_scope = None  # which has the Record in it: nothing is to wait for the garbage collector
+        # What has the Record in it: nothing is to wait for the garbage collector.
+        self.app_scope = None
+        for attempt in self.attempts:
+            attempt.request.extensions.pop("record", None)
 
     def _tell(self, hook: str, told: Sequence[tuple[Observer, Any]], *what: Attempt) -> None:
         if hook not in self._hooks:

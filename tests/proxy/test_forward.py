@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,8 @@ from agentgate.auth.location import BEARER, Location
 from agentgate.record import Record
 from agentgate.respond import ASGIApp, Message
 from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
+
+from .upstream_server import OK, answering, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -618,6 +621,31 @@ async def test_after_the_response_it_may_leave() -> None:
     assert client.got.complete
     assert stream.closed
     assert recorder.last.error is None
+
+
+async def test_when_it_is_over_nothing_waits_for_the_garbage_collector() -> None:
+    """Memory comes back as fast as requests do: many streams would have the collector look at all of them."""
+
+    class Heedless(Observer):
+        def end(self, token: Any, record: Record) -> None:
+            pass
+
+    def records() -> int:
+        return sum(type(one) is Record for one in gc.get_objects())
+
+    async with serving(answering(OK)) as server:
+        backend = HTTPBackend(server.origin)
+        app = Gate(backend.app, observe=[Heedless()])
+        gc.collect()
+        before = records()
+        gc.disable()
+        try:
+            for _ in range(3):
+                assert (await drive(app, http_scope())).body == b"ok"
+            assert records() == before
+        finally:
+            gc.enable()
+            await backend.aclose()
 
 
 async def test_when_the_server_cancels_it_is_obeyed() -> None:
