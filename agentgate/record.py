@@ -37,75 +37,41 @@ class Record:
     go of at the end. `streamed` says whether the body went out in several pieces.
     """
 
-    __slots__ = (
-        "_hooks",
-        "_judged",
-        "_observing",
-        "_started",
-        "added_headers",
-        "afterwards",
-        "app_scope",
-        "attempts",
-        "bytes_sent",
-        "calls",
-        "complete",
-        "details",
-        "duration",
-        "edge",
-        "endpoint",
-        "error",
-        "first_byte",
-        "learning",
-        "protocol",
-        "reason",
-        "redacted_headers",
-        "redacted_parameters",
-        "refusal",
-        "request",
-        "response_headers",
-        "rewritten",
-        "route",
-        "span_id",
-        "status",
-        "streamed",
-        "trace_id",
-        "trail",
-        "view",
-    )
+    # Most of a request's life is told by what these say from the start; only what differs is written down for each.
+    edge: object = None  # by whose rules that view was found to have one reading
+    refusal: Decision | None = None
+    rewritten: tuple[bytes | None, bytes | None] = (None, None)
+    route: str | None = None
+    endpoint: str | None = None
+    protocol: str | None = "http"
+    calls: tuple[Call, ...] | None = None
+    status: int | None = None
+    response_headers: Iterable[tuple[bytes, bytes]] = ()  # as they went out
+    error: str | None = None
+    reason: Reason | None = None
+    bytes_sent = 0
+    complete = False
+    added_headers: RawHeaders = ()
+    first_byte: float | None = None
+    streamed = False
+    duration: float | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
+    redacted_headers: frozenset[str] = frozenset()  # headers that do, besides `authorization`, lower case
+    app_scope: Scope | None = None
+    learning: tuple[Observer, ...] = ()  # who want to know the names that a Gate further in has
+    _judged = 0  # so many of the observers have been told
+    _hooks = NO_HOOKS  # what they want to hear
 
     def __init__(self, request: Request) -> None:
+        self._started = time.perf_counter()
         self.request: Final = request  # as the client sent it
         self.view = request  # as the innermost Gate so far judged it
-        self.edge: object = None  # by whose rules that view was found to have one reading
         self.trail: list[Decision] = []
-        self.refusal: Decision | None = None
-        self.rewritten: tuple[bytes | None, bytes | None] = (None, None)
-        self.route: str | None = None
-        self.endpoint: str | None = None
-        self.protocol: str | None = "http"
-        self.calls: tuple[Call, ...] | None = None
         self.details: dict[str, str | int | float] = {}
-        self.status: int | None = None
-        self.response_headers: Iterable[tuple[bytes, bytes]] = ()  # as they went out
-        self.error: str | None = None
-        self.reason: Reason | None = None
         self.attempts: list[Attempt] = []
-        self.bytes_sent = 0
-        self.complete = False
-        self.added_headers: RawHeaders = ()
-        self.first_byte: float | None = None
-        self.streamed = False
-        self.duration: float | None = None
-        self.trace_id: str | None = None
-        self.span_id: str | None = None
-        self.redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case
-        self.redacted_headers: frozenset[str] = frozenset()  # headers that do, besides `authorization`, lower case
-        self.app_scope: Scope | None = None
-        self.learning: tuple[Observer, ...] = ()  # who want to know the names that a Gate further in has
         self._observing: list[tuple[Observer, Any]] = []
-        self._judged = 0  # so many of them have been told
-        self._hooks: frozenset[str] = NO_HOOKS  # what they want to hear
-        self._started = time.perf_counter()
         self.afterwards: list[Callable[[Record], None]] = []
         request.prepared, request.afterwards = {}, self.afterwards
 
