@@ -101,33 +101,21 @@ class Request:
     """One request, http or websocket, as policies see it. Build one for a test with `Request.http(...)`,
     `Request.tool(...)` and the other builders."""
 
-    __slots__ = (
-        "_backend",
-        "_body",
-        "_by_name",
-        "_call",
-        "_headers",
-        "_host",
-        "_json",
-        "_path",
-        "_principals",
-        "_query",
-        "_route",
-        "_source",
-        "afterwards",
-        "http_version",
-        "method",
-        "now",
-        "peer",
-        "prepared",
-        "query_string",
-        "raw_headers",
-        "raw_path",
-        "root_path",
-        "scheme",
-        "scope_path",
-        "type",
-    )
+    # What is worked out when somebody asks, or told later on.
+    _json: Any = _UNREAD
+    _path: str | None = None
+    _by_name: dict[bytes, bytes] | None = None
+    _host: str | None = None
+    _headers: Headers | None = None
+    _query: Mapping[str, tuple[str, ...]] | None = None
+    _source: Source | None = None
+    _backend: Mapping[str, str] | None = None
+    _route: str | None = None
+    prepared: dict[object, Any] | None = None
+    """What policies have waited for in `prepare`, each under itself, for their `check`. None of a request that nobody
+    serves, as in `Gate.explain`. All views of one request share it."""
+    afterwards: "list[Callable[[Record], None]] | None" = None
+    """Called with the Record when the response is over, before observers are told of it. None as above."""
 
     def __init__(
         self,
@@ -159,20 +147,11 @@ class Request:
         self._principals = principals
         self._call = call
         self._body = body
-        self._json: Any = _UNREAD
-        self._path: str | None = None
-        self._by_name: dict[bytes, bytes] | None = None
-        self._host: str | None = None
-        self._headers: Headers | None = None
-        self._query: Mapping[str, tuple[str, ...]] | None = None
-        self._source: Source | None = None
-        self._backend: Mapping[str, str] | None = None
-        self._route: str | None = None
-        self.prepared: dict[object, Any] | None = None
-        """What policies have waited for in `prepare`, each under itself, for their `check`. None of a request that
-        nobody serves, as in `Gate.explain`. All views of one request share it."""
-        self.afterwards: list[Callable[[Record], None]] | None = None
-        """Called with the Record when the response is over, before observers are told of it. None as above."""
+
+    def __copy__(self) -> "Request":
+        copied = object.__new__(Request)
+        copied.__dict__.update(self.__dict__)
+        return copied
 
     # -- what was asked ------------------------------------------------------------------------------------------
 
