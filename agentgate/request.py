@@ -252,6 +252,11 @@ class Request:
         return self._call
 
     @property
+    def provisional(self) -> bool:
+        """Whether what is not known leaves a rule open, rather than failing it: see `Call.provisional`."""
+        return self._call is not None and self._call.provisional
+
+    @property
     def body(self) -> bytes | None:
         """The whole body, for a policy that says it reads it (`Authorizer.reads_body`); None when nobody did."""
         return self._body
