@@ -7,12 +7,12 @@ without it where they can. Whoever catches it is found out all the same, by what
 import math
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 from agentgate import cel
 
-from ..decision import Decision, allow, deny
+from ..decision import Decision, Reason, allow, deny
 from ..observe.redaction import REDACTED
 from ..observe.replay_fields import MAX_PART, NAMED, VARIABLES, VERSION
 from ..request import Call, Headers, Principal, Request, forwarded_for, routed
@@ -169,11 +169,33 @@ def _guarded(slot: str, variable: str) -> Any:
 _RAW_HEADERS: Final[Any] = Request.__dict__["raw_headers"]
 
 
+_OURS: Final = ("forward", "mcp", "llm", "a2a")  # policies by which what goes wrong upstream is logged
+_UPSTREAM: Final = ("upstream_failure", "upstream_timeout")
+
+
+class Stood(NamedTuple):
+    """The decision that stood when the request was logged."""
+
+    effect: str
+    policy: str
+    rule: str
+    code: str
+    reason: str
+
+    @property
+    def let_through(self) -> bool:
+        """Whether policies had nothing against it: it was answered, or failed further on."""
+        further_on = self.policy == "forward" or (self.policy in _OURS and self.code in _UPSTREAM)
+        return self.effect == "allow" or self.reason == Reason.DIRECT_RESPONSE or further_on
+
+
 class Recorded(Request):
-    """A Request that a line of the log tells of, with its `callers` and `calls` (None: nobody has read it)."""
+    """A Request that a line of the log tells of, with its `callers`, its `calls` (None: nobody has read it), and what
+    was decided."""
 
-    __slots__ = ("callers", "calls", "notes")
+    __slots__ = ("callers", "calls", "notes", "stood")
 
+    stood: Stood
     callers: tuple[Principal, ...]
     calls: tuple[Call, ...] | None
     notes: Notes
@@ -370,6 +392,9 @@ def _request_of(found: _Members) -> Recorded:
             raise ValueError("a replay object that says that nothing was called")
         if len(request.calls) == 1:  # of several, none stands for all
             request._call = request.calls[0]
+    decision = _Members("decision.", found.of("decision", _is_object))
+    effect = decision.of("effect", lambda value: value in ("allow", "deny"))
+    request.stood = Stood(effect, *(decision.of(name, _is_text, "") for name in ("policy", "rule", "code", "reason")))
     request._body = b"" if _has_no_body(found, notes) else cel.UNKNOWN
     source = found.of("source", _is_address, None)
     if source is not None:
