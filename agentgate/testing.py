@@ -190,8 +190,8 @@ def replay(log: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]", pos
     """Which calls of an access log a posture would decide differently: `assert not replay("access.log", GATE).changed`.
 
     `log`, written with `AccessLog(format="json", replay=True)`, is a file, gzipped or not, or an iterable of lines, in
-    which a PathLike is a file. Nothing is sent, and nothing waits. Raises `ConfigurationError` for a file that cannot be
-    read, and where there was no call to ask about: that nothing has changed would then say nothing.
+    which a PathLike is a file. Nothing is sent, and nothing waits. Raises `ConfigurationError` for a file that cannot
+    be read, and where there was no call to ask about: that nothing has changed would then say nothing.
     """
     from .replay.differences import replayed  # costly: only for tests that need it
 

@@ -17,7 +17,8 @@ from ..gate import Gate
 from ..proxy.gateway import Gateway
 from ..request import Call
 from .judging import Judge, Judgement, lets_through
-from .recorded import OtherVersion, Recorded, request_of
+from .reading import OtherVersion, request_of
+from .recorded import Recorded
 
 MAX_GROUPS: Final = 1000  # of the changed and of the undecided, each
 OTHERS: Final = "(others)"

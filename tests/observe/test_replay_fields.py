@@ -27,7 +27,8 @@ from agentgate import (
 )
 from agentgate.observe.replay_fields import MAX_PART, MAX_REPLAY, VERSION, replay_fields
 from agentgate.record import Record
-from agentgate.replay.recorded import NotRecorded, request_of
+from agentgate.replay.reading import request_of
+from agentgate.replay.recorded import NotRecorded
 from agentgate.request import Call, authenticated, called, routed
 from agentgate.testing import Recorder, drive
 
