@@ -87,6 +87,9 @@ class Headers(Mapping[str, str]):
             raise KeyError(name)
         return ", ".join(values)
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower().encode("latin-1", "replace") in dict(self._raw)
+
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(key.decode("latin-1") for key, _ in self._raw))
 

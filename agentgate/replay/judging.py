@@ -27,7 +27,7 @@ from ..protocols.protocol import Protocol, Reading
 from ..proxy.gateway import Gateway
 from ..request import API_KEY, JWT, Call, Principal, Request
 from ..rules import CELRules
-from .recorded import BODY, CALLER, NotRecorded, Recorded
+from .recorded import BODY, CALL, CALLER, NotRecorded, Recorded, unknown_call
 
 _SOMEBODY: Final = allow(Principal("somebody"))
 _NOBODY: Final = abstain()
@@ -49,14 +49,14 @@ def lets_through(decision: Decision) -> bool:
 class Judge:
     """A Gate or a Gateway, to be asked about recorded requests. It sends nothing and waits for nothing.
 
-    A Gate without authenticators stands behind who authenticates: it is told of the recorded callers. One without a
-    protocol is told of the recorded calls. A Gateway is taken for the whole.
+    A Gate without authenticators stands behind who authenticates: it is told of the recorded callers, and of the
+    recorded calls if it reads none itself. Any other Gate, and a Gateway, is taken for the whole.
     """
 
     def __init__(self, posture: Gate | Gateway) -> None:
         gates = [*_gates(posture)] if isinstance(posture, Gate) else []
         self._callers_stand = bool(gates) and not any(gate.authenticate for gate in gates)
-        self._calls_stand = bool(gates) and all(gate.protocol is None for gate in gates)
+        self._calls_stand = self._callers_stand and all(gate.protocol is None for gate in gates)
         self._posture = posture.with_posture(_recorded)
 
     def judge(self, request: Recorded) -> Judgement:
@@ -66,7 +66,7 @@ class Judge:
         if not self._calls_stand:
             return self._judge(request, None)
         if request.calls is None and not request.notes.unknown.isdisjoint(("mcp", "llm", "a2a")):
-            return Judgement(None, ("the call",))
+            return Judgement(None, (CALL,))
         undecided = None
         for call in request.calls or (None,):
             found = self._judge(request, call)
@@ -178,11 +178,8 @@ class _AsRead(Protocol):
             return deny(str(fault), status=400, code="invalid_request", policy=self._protocol.name)
         if calls and None not in calls:
             return Reading(*filter(None, calls))
-        undecided = recorded.notes.undecided("the call")
-        if undecided.effect == "deny":
-            return undecided
-        recorded.notes.call_unknown = True
-        return Reading(Call(self._protocol.name, "unknown"))
+        undecided = recorded.notes.undecided(CALL)
+        return undecided if undecided.effect == "deny" else Reading(unknown_call(recorded.notes))
 
 
 def _here(call: Call, protocol: Protocol) -> Call | None:

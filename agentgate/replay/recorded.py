@@ -14,6 +14,7 @@ from ..request import Call, Headers, Principal, Request
 
 BODY: Final = "request.body"
 CALLER: Final = "the credential"
+CALL: Final = "the call"
 
 _T = TypeVar("_T")
 
@@ -28,7 +29,7 @@ class Notes:
     A request that is undecided is asked about twice: `lenient` says whether an undecided policy is taken to allow.
     """
 
-    __slots__ = ("call_unknown", "caller_unknown", "glimpsed", "lenient", "pending", "reasons", "touched", "unknown")
+    __slots__ = ("caller_unknown", "glimpsed", "lenient", "pending", "reasons", "touched", "unknown")
 
     def __init__(self, unknown: frozenset[str]) -> None:
         self.unknown = unknown
@@ -39,7 +40,7 @@ class Notes:
         self.lenient = lenient
         self.pending = [*pending]
         self.reasons: dict[str, None] = {}  # what decisions have rested on
-        self.caller_unknown = self.call_unknown = False
+        self.caller_unknown = False
         self.look()
 
     def look(self) -> None:
@@ -141,6 +142,25 @@ class Known(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<{self._name}, not all of it recorded>"
+
+
+class UnknownCall(Call):
+    """A call of which nothing is known but that there is one."""
+
+    __slots__ = ("notes",)
+    notes: Notes
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):
+            return super().__getattribute__(name)
+        raise object.__getattribute__(self, "notes").missing(CALL)
+
+
+def unknown_call(notes: Notes) -> Call:
+    """A call in the place of those that nobody has read, or that would be read otherwise."""
+    call = UnknownCall.__new__(UnknownCall)
+    object.__setattr__(call, "notes", notes)
+    return call
 
 
 def _guarded(slot: str, variable: str) -> Any:
@@ -257,12 +277,6 @@ class Recorded(Request):
         if self._body is cel.UNKNOWN:
             raise self.notes.missing(BODY)
         return super().json()
-
-    @property
-    def call(self) -> Call | None:
-        if self.notes.call_unknown:
-            raise self.notes.missing("the call")
-        return self._call
 
     @property
     def provisional(self) -> bool:
