@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
-from ..audit.shown import count, cut, plain, width
+from ..audit.shown import count, cut, lines, plain, width
 from .differences import Difference, Replay
 
 _TITLES: Final = (("refused", "Now refused"), ("allowed", "Now allowed"), ("undecided", "Undecided"))
 _HEADS: Final = ("calls", "caller", "call", "now", "before", "first")
 _LACKS: Final = ("calls", "caller", "call", "the log does not have", "before", "first")
 _CAPS: Final = (12, 24, 36, 0, 32, 40)  # columns of each; what is left is for the reason
-_MIN_REASON: Final = 24
+_REASON: Final = 3  # the column of it
+_MIN_REASON: Final = 32
 _SKIPPED: Final = (
     ("without", "have no replay fields: log with --log-replay"),
     ("other_version", "have replay fields of another version, and were passed over"),
@@ -47,17 +49,21 @@ def _calls(groups: Any) -> int:
 
 def _table(groups: Sequence[Difference], heads: Sequence[str], columns: int) -> Iterator[str]:
     cells = [
-        (count(one.count), one.caller, one.called, one.after, one.before, f"{one.file}:{one.line}") for one in groups
+        (count(one.count), one.caller, one.called, one.after, one.before, f"{Path(one.file).name}:{one.line}")
+        for one in groups
     ]
     rows = [heads, *([plain(cell) for cell in row] for row in cells)]
     widths = [max(width(row[n]) for row in rows) for n in range(len(heads))]
     widths = [min(size, cap) if cap else size for size, cap in zip(widths, _CAPS, strict=True)]
-    left = columns - sum(widths) + widths[3] - 2 * len(widths)
-    widths[3] = min(widths[3], max(_MIN_REASON, left))
+    left = columns - sum(widths) + widths[_REASON] - 2 * len(widths)
+    widths[_REASON] = min(widths[_REASON], max(_MIN_REASON, left))
     for row in rows:
         shown = [cut(cell, size) for cell, size in zip(row, widths, strict=True)]
+        shown[_REASON], *more = lines(row[_REASON], widths[_REASON])
         padded = [cell + " " * (size - width(cell)) for cell, size in zip(shown, widths, strict=True)]
         yield "  ".join([" " * (widths[0] - width(shown[0])) + shown[0], *padded[1:]]).rstrip()
+        indent = " " * (sum(widths[:_REASON]) + 2 * _REASON)
+        yield from (indent + text for text in more)
 
 
 def _notes(found: Replay) -> Iterator[str]:
