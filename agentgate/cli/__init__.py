@@ -319,6 +319,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         arguments.logs,
         arguments.files,
         gateway=arguments.gateway,
+        listener_port=arguments.listener_port,
         public_url=arguments.public_url,
         as_json=arguments.json,
     )

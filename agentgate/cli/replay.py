@@ -15,13 +15,20 @@ from .output import Progress, columns, show
 
 
 def replay(
-    logs: Sequence[str], files: Sequence[str], *, gateway: str | None, public_url: str | None, as_json: bool
+    logs: Sequence[str],
+    files: Sequence[str],
+    *,
+    gateway: str | None,
+    listener_port: int | None,
+    public_url: str | None,
+    as_json: bool,
 ) -> int:
     """Print the report, or the JSON document. Returns 1 where a call would be decided differently, else 0."""
     check(logs)
     posture = load_gateway(
         files,
         gateway=gateway,
+        listener_port=listener_port,
         public_url=public_url,
         observe=[AccessLog(lambda line: None)],
         allow_weak_keys=True,  # nobody can call

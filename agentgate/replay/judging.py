@@ -16,7 +16,7 @@ from ..auth.api_key import APIKeyAuth
 from ..auth.identity import identity_headers
 from ..auth.jwt import JWTAuth
 from ..decision import Decision, Reason, abstain, allow, deny
-from ..gate import Gate
+from ..gate import Gate, gate_behind
 from ..policy import Authenticator, Authorizer, Combined, Shadow, ask
 from ..posture import Posture
 from ..protocols.json_rpc import RPCFault
@@ -92,9 +92,10 @@ class Judge:
 
 
 def _gates(gate: Gate) -> Iterator[Gate]:
-    yield gate
-    if isinstance(gate.app, Gate):
-        yield from _gates(gate.app)
+    inner: Gate | None = gate
+    while inner is not None:
+        yield inner
+        inner = gate_behind(inner.app)
 
 
 def _recorded(posture: Posture) -> Posture:
