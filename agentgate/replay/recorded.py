@@ -119,20 +119,14 @@ class Known(Mapping[str, Any]):
         self._found, self._name, self._missing, self._notes = found, name, missing, notes
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._found and (self._missing is None or key in self._missing):
-            raise self._notes.missing(self._name if self._missing is None else f"{self._name}.{key}")
-        return self._found[key]
+        if key in self:
+            return self._found[key]
+        raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._found or (isinstance(key, str) and self._is_told(key))
-
-    def _is_told(self, key: str) -> bool:
-        """That it is not there."""
-        try:
-            self[key]
-        except KeyError:
-            return False
-        return True
+        if key not in self._found and (self._missing is None or key in self._missing):
+            raise self._notes.missing(self._name if self._missing is None else f"{self._name}.{key}")
+        return key in self._found
 
     def __iter__(self) -> Iterator[str]:
         raise self._notes.missing(self._name)
@@ -154,6 +148,9 @@ class UnknownCall(Call):
         if name.startswith("__"):
             return super().__getattribute__(name)
         raise object.__getattribute__(self, "notes").missing(CALL)
+
+    def __repr__(self) -> str:
+        return "<call that is not known>"
 
 
 def unknown_call(notes: Notes) -> Call:
