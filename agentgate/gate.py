@@ -4,7 +4,7 @@ Inside a Gate the order is fixed, however its policies were written down: observ
 then authorizers, then the app. Nothing reaches the app without an explicit allow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from inspect import iscoroutinefunction
@@ -240,6 +240,14 @@ class Gate:
     def _may(self, request: Request, call: Call) -> bool:
         return self._posture.allows(calling(request, call))
 
+    def with_posture(self, change: Callable[[Posture], Posture]) -> "Gate":
+        """The same Gate by other policies, and so every Gate behind it, to `explain`. Requests do not meet it."""
+        gate = copy(self)
+        gate._posture = change(self._posture)
+        inner = gate_behind(self.app)
+        gate.app = None if inner is None else inner.with_posture(change)
+        return gate
+
     def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that this Gate comes to about a request, in order, the last one being the one that stands: the
         first denial, or an allow. A Gate that is this one's app is asked as well; no other app is called.
@@ -263,7 +271,7 @@ class Gate:
         if view.body is None:
             with_body(view, b"")
         trail: list[Decision] = []
-        steps = self._posture.evaluate(view, trail, () if known else self.authenticate, every=every)
+        steps = self._posture.evaluate(view, trail, () if known else self._posture.authenticate, every=every)
         try:
             next(steps)
             while True:

@@ -50,6 +50,9 @@ class HeadersView(Mapping[str, Any]):
             values = ["<redacted>"] * len(values)
         return self._form(values)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._headers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._headers)
 

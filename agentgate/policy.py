@@ -192,7 +192,9 @@ def authorizer(function: Callable[[Request], Decision]) -> Authorizer:
 # -- combinators -----------------------------------------------------------------------------------------------------
 
 
-class _Combined(Authorizer):
+class Combined(Authorizer):
+    """See `any_of` and `all_of`."""
+
     word: ClassVar[str]
 
     def __init__(self, policies: Sequence[Authorizer]) -> None:
@@ -204,6 +206,10 @@ class _Combined(Authorizer):
         self.policies = tuple(policies)
         self.prepares = any(policy.prepares for policy in self.policies)
         self.reads_body = any(policy.reads_body for policy in self.policies)
+
+    def of(self, policies: Sequence[Authorizer]) -> "Combined":
+        """The same of other policies."""
+        return type(self)(policies)
 
     @property
     def name(self) -> str:
@@ -228,7 +234,7 @@ class _Combined(Authorizer):
         return f"{self.word}({', '.join(map(repr, self.policies))})"
 
 
-class _AnyOf(_Combined):
+class _AnyOf(Combined):
     word = "any_of"
 
     def check(self, request: Request) -> Decision:
@@ -240,7 +246,7 @@ class _AnyOf(_Combined):
         return answers[0]
 
 
-class _AllOf(_Combined):
+class _AllOf(Combined):
     word = "all_of"
 
     def check(self, request: Request) -> Decision:

@@ -87,6 +87,9 @@ class Headers(Mapping[str, str]):
             raise KeyError(name)
         return ", ".join(values)
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower().encode("latin-1", "replace") in dict(self._raw)
+
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(key.decode("latin-1") for key, _ in self._raw))
 
@@ -229,6 +232,11 @@ class Request:
     def call(self) -> Call | None:
         """The agent-level action inside the request, where its protocol is known."""
         return self._call
+
+    @property
+    def provisional(self) -> bool:
+        """Whether what is not known leaves a rule open, rather than failing it: see `Call.provisional`."""
+        return self._call is not None and self._call.provisional
 
     @property
     def body(self) -> bytes | None:

@@ -45,7 +45,7 @@ class _Rule(NamedTuple):
         except cel.EvaluationError as error:
             return _Failure(error.kind, f"{self.name!r} failed at {error.line}:{error.column}: {error.kind}")
         except cel.Unknown:
-            if request.call is not None and request.call.provisional:
+            if request.provisional:
                 return None
             return _Failure("unknown", f"{self.name!r} failed: it depends on what is not known")
         except Exception as exc:

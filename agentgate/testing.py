@@ -14,11 +14,12 @@ To test a policy alone, build a `Request` and call `policy.check(request)` or `G
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from .policy import Observer
@@ -26,7 +27,12 @@ from .record import Record
 from .request import HeadersInit, Request, Scope
 from .respond import ASGIApp, Message
 
-__all__ = ["Exchange", "Recorder", "Request", "TokenIssuer", "drive", "http_scope", "websocket_scope"]
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .proxy.gateway import Gateway
+    from .replay.differences import Replay
+
+__all__ = ["Exchange", "Recorder", "Request", "TokenIssuer", "drive", "http_scope", "replay", "websocket_scope"]
 
 
 def http_scope(
@@ -178,6 +184,18 @@ async def drive(
             raise
         exchange.error = exc
     return exchange
+
+
+def replay(log: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]", posture: "Gate | Gateway") -> "Replay":
+    """Which calls of an access log a posture would decide differently: `assert not replay("access.log", GATE).changed`.
+
+    `log`, written with `AccessLog(format="json", replay=True)`, is a file, gzipped or not, or an iterable of lines, in
+    which a PathLike is a file. Nothing is sent, and nothing waits. Raises `ConfigurationError` for a file that cannot
+    be read, and where there was no call to ask about: that nothing has changed would then say nothing.
+    """
+    from .replay.differences import replayed  # costly: only for tests that need it
+
+    return replayed(log, posture)
 
 
 class Recorder(Observer):

@@ -409,6 +409,9 @@ _ALIASES: Final = (
     ("<bound method Logger.warning of <Logger agentgate.manifests (WARNING)>>", "logger.warning"),
     ("<built-in function monotonic>", "time.monotonic"),
     ("'TracerProvider | None'", "TracerProvider | None"),
+    ("'str | PathLike[str] | Iterable[str | PathLike[str]]'", "str | PathLike[str] | Iterable[str | PathLike[str]]"),
+    ("'Gate | Gateway'", "Gate | Gateway"),
+    ("'Replay'", "Replay"),
     ("<factory>", "{}"),
     ("mappingproxy({})", "{}"),
 )

@@ -48,6 +48,11 @@ def blocks(files: Sequence[str], told: Told) -> Iterator[list[str]]:
 
     Raises ConfigurationError for a file that cannot be read to its end.
     """
+    return (lines for _, lines in blocks_of(files, told))
+
+
+def blocks_of(files: Sequence[str], told: Told) -> Iterator[tuple[str, list[str]]]:
+    """The same, with the file of each."""
     size, before = check(files), 0
     for file in files:
         try:
@@ -55,7 +60,7 @@ def blocks(files: Sequence[str], told: Told) -> Iterator[list[str]]:
                 source = _Source(opened)
                 for lines in _lines(source):
                     told(before + source.count, size)
-                    yield lines
+                    yield file, lines
                 before += source.count
         except (OSError, EOFError, zlib.error) as exc:
             raise ConfigurationError(_cannot_read(file, exc)) from None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from agentgate.cel.errors import Unknown
 from agentgate.cel.time import Duration, Timestamp
 from agentgate.cel.types import Struct, Type, parse_type
 from agentgate.cel.values import KINDS, UNKNOWN, Fault, kind_of, no_overload
@@ -152,7 +153,7 @@ def _guarded(call: Implementation) -> Implementation:
     def guarded(*arguments: Any) -> Any:
         try:
             result = call(*arguments)
-        except Fault:
+        except (Fault, Unknown):
             raise
         except Exception:  # not BaseException: a cancelled task stays cancelled
             raise Fault("function", "a custom function failed") from None

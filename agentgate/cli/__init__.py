@@ -2,8 +2,8 @@
 
 Standard output is for what programs read (the access log, a hash); everything for people goes to standard error.
 Exit codes: 0 done, 1 could not listen, 2 a fault in the configuration or on the command line; `explain` has 0 for an
-allowed request and 1 for a denied one. `keys` never takes a key from the command line, where every user of the machine
-could read it.
+allowed request and 1 for a denied one, `replay` 1 where a call would be decided differently. `keys` never takes a key
+from the command line, where every user of the machine could read it.
 """
 
 import argparse
@@ -154,6 +154,17 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--html", metavar="FILE", help="write a page with charts, too")
     audit.set_defaults(run=_audit)
 
+    replay = commands.add_parser(
+        "replay", help="tell which calls of an access log other documents would decide differently", allow_abbrev=False
+    )
+    replay.add_argument("logs", nargs="+", metavar="LOG", help="access log of --log-replay, gzipped or not; - is stdin")
+    replay.add_argument(
+        "--against", nargs="+", required=True, metavar="FILE", help="YAML file of Kubernetes documents", dest="files"
+    )
+    _gateway(replay)
+    replay.add_argument("--json", action="store_true", help="print JSON, for programs")
+    replay.set_defaults(run=_replay)
+
     keys = commands.add_parser("keys", help="make and hash API keys", allow_abbrev=False)
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
     new = actions.add_parser("new", help="make a key: it is shown once, with its entry for a keys file")
@@ -174,6 +185,10 @@ def _serving(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace]
 
 def _documents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="YAML file of Kubernetes documents")
+    _gateway(parser)
+
+
+def _gateway(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="the Gateway that is meant, when there are several")
     parser.add_argument(
         "--listener-port",
@@ -292,6 +307,21 @@ def _audit(arguments: argparse.Namespace) -> int:
         until=arguments.until,
         as_json=arguments.json,
         html=arguments.html,
+    )
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    if _extra_is_missing():
+        return 2
+    from .replay import replay
+
+    return replay(
+        arguments.logs,
+        arguments.files,
+        gateway=arguments.gateway,
+        listener_port=arguments.listener_port,
+        public_url=arguments.public_url,
+        as_json=arguments.json,
     )
 
 

@@ -3,16 +3,10 @@
 Logs are read and nothing else: it needs no configuration, no key and no network, and runs where the log is.
 """
 
-import contextlib
 import json
-import os
-import shutil
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from ..audit.document import document
 from ..audit.findings import Findings, find, moment
@@ -20,10 +14,7 @@ from ..audit.names import keys_of
 from ..audit.page import page
 from ..audit.report import report
 from ..errors import ConfigurationError
-
-_WIDTH: Final = 100  # of the report where no terminal says its own
-_BAR: Final = 30  # characters of the progress bar
-_EVERY: Final = 0.2  # seconds between two looks of it
+from .output import Progress, columns, show
 
 
 def audit(
@@ -36,27 +27,12 @@ def audit(
     end = moment("--until", until, now) if until is not None else None
     if html is not None:
         _check_page(html, files)
-    with _Progress() as progress:
+    with Progress() as progress:
         found = find(files, keys, since=start, until=end, told=progress)
     if html is not None:
         _write_page(html, found)
-    with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
-        for line in [json.dumps(document(found))] if as_json else report(found, _columns()):
-            _print(line)
-        sys.stdout.flush()
-        return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    show([json.dumps(document(found))] if as_json else report(found, columns()))
     return 0
-
-
-def _print(line: str) -> None:
-    """In the terminal's own encoding, whatever that has no letters for."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(line.encode(encoding, "replace").decode(encoding))
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
 
 
 def _check_page(html: str, files: Sequence[str]) -> None:
@@ -74,31 +50,3 @@ def _write_page(html: str, found: Findings) -> None:
         Path(html).write_text(page(found), "utf-8", "replace")
     except OSError as exc:
         raise ConfigurationError(f"--html: cannot write {html} ({type(exc).__name__})") from None
-
-
-class _Progress:
-    """How much has been read, on standard error where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._next = 0.0
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown and self._next:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def __call__(self, done: int, size: int) -> None:
-        now = time.monotonic()
-        if self._shown and now >= self._next:
-            self._next = now + _EVERY
-            print("\r" + "".join(_bar(done, size)), end="", file=sys.stderr, flush=True)
-
-
-def _bar(done: int, size: int) -> Iterator[str]:
-    if size:
-        part = min(done / size, 1.0)  # a log that is written to grows
-        yield f"[{'#' * round(part * _BAR):{_BAR}}] {part:4.0%}  "
-    yield f"{done / 1e6:,.0f} MB"

@@ -1,4 +1,4 @@
-"""What a policy needs to decide a logged request again: written by `AccessLog(replay=True)`, read by `request_of`.
+"""What a policy needs to decide a logged request again: `AccessLog(replay=True)` writes it, `agentgate.replay` reads.
 
 No credential is in it. What was not recorded is told under `unknown`, by the names of rules, so that whoever decides
 again can say that the log does not tell, and need not guess. Nothing is cut: what is too large is unknown.
@@ -7,23 +7,22 @@ again can say that the log does not tell, and need not guess. Nothing is cut: wh
 import json
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote, unquote_to_bytes
 
 from ..decision import Decision
 from ..posture import OPEN
 from ..record import Record
-from ..request import API_KEY, JWT, Call, Principal, Request, called, forwarded_for, routed
+from ..request import API_KEY, JWT, Call
 from .fields import MAX_VALUE
-from .redaction import HARMLESS_HEADERS, REDACTED, hides_header, query_of
+from .redaction import HARMLESS_HEADERS, hides_header, query_of
 
 VERSION: Final = 1
 MAX_PART: Final = 4096  # characters of one value as JSON: a path, a claim, the arguments of a call
 MAX_REPLAY: Final = 16384  # of all of them; a token may be 8 KiB, and a line must stay one that tools read
 
 _TOLD: Final = ("provider", "streaming", "params", "contextId", "tenant")  # of a call; what else it has may be anything
-_NAMED: Final = ("tool", "prompt", "resource", "model", "task", "target")
+NAMED: Final = ("tool", "prompt", "resource", "model", "task", "target")
 _OF_QUERY: Final = ("request.query", "request.uri", "request.pathAndQuery")
-_VARIABLES: Final = {API_KEY: "apiKey", JWT: "jwt"}
+VARIABLES: Final = {API_KEY: "apiKey", JWT: "jwt"}
 
 
 def replay_fields(record: Record, *, arguments: bool = False) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class _Recording:
         """Everybody who was authenticated, with what rules may read of them."""
         callers = []
         for principal in self._record.view.principals:
-            variable = _VARIABLES.get(principal.source, principal.source)
+            variable = VARIABLES.get(principal.source, principal.source)
             attributes: dict[str, Any] = {}
             for name, value in principal.attributes.items():
                 plain = _plain(value)
@@ -131,7 +130,7 @@ class _Recording:
 
     def _call(self, call: Call, arguments: bool) -> dict[str, Any]:
         found: dict[str, Any] = {"protocol": call.protocol, "method": call.method, "provisional": call.provisional}
-        found |= {name: value for name in _NAMED if (value := getattr(call, name)) is not None}
+        found |= {name: value for name in NAMED if (value := getattr(call, name)) is not None}
         attributes = {name: _plain(call.attributes[name]) for name in _TOLD if name in call.attributes}
         unknown = [f"{call.protocol}.{name}" for name in call.attributes if name not in _TOLD and name != "metadata"]
         if call.protocol == "mcp" and call.tool is not None:
@@ -171,65 +170,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(element) for key, element in value.items()}
     return [_plain(element) for element in value] if isinstance(value, list | tuple) else value
-
-
-def request_of(replay: Mapping[str, Any]) -> Request:
-    """The Request that a `replay` object tells of, for `Gate.explain` or a policy's `check`. Where something is
-    `unknown` there is nothing, or `<redacted>` for the value of a header. Raises ValueError for what is no such object,
-    or one of another version."""
-    if replay.get("version") != VERSION:
-        raise ValueError(f"a replay object of version {replay.get('version')!r}: only {VERSION} is known")
-    try:
-        return _request_of(replay)
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError("a replay object that lacks what it must have") from None
-
-
-def _request_of(replay: Mapping[str, Any]) -> Request:
-    headers = [
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, values in replay.get("headers", {}).items()
-        for value in (values if values is not None else [REDACTED])
-    ]
-    if "host" in replay and not any(name == b"host" for name, _ in headers):
-        headers.append((b"host", replay["host"].encode("latin-1")))
-    path, query = replay.get("path", "/"), replay.get("query", "")
-    peer, source = replay.get("peer"), replay.get("source")
-    principals = tuple(Principal(one["id"], one["source"], one["attributes"]) for one in replay["callers"])
-    scope = {
-        "type": replay["type"],
-        "method": replay.get("method", "GET"),
-        "scheme": replay.get("scheme", "http"),
-        "http_version": replay.get("httpVersion", "1.1"),
-        "path": unquote_to_bytes(path).decode("utf-8", "replace"),
-        "raw_path": path.encode("latin-1"),
-        "root_path": replay.get("rootPath", ""),
-        "query_string": query.replace(REDACTED, quote(REDACTED)).encode("latin-1"),
-        "headers": headers,
-        "client": None if peer is None else tuple(peer),
-    }
-    request = Request(scope, now=replay["time"], principals=principals)
-    if source is not None:
-        forwarded_for(request, (source[0], source[1]))
-    if "backend" in replay:
-        routed(request, replay["backend"])
-    calls = replay["calls"]
-    if calls is not None and len(calls) == 1:  # of several, none stands for all: `calls_of` has them
-        called(request, _call_of(calls[0]))
-    return request
-
-
-def calls_of(replay: Mapping[str, Any]) -> list[Call]:
-    """The calls that the request was read as; none where nobody has read it."""
-    return [_call_of(call) for call in replay["calls"] or ()]
-
-
-def _call_of(call: Mapping[str, Any]) -> Call:
-    return Call(
-        call["protocol"],
-        call["method"],
-        **{name: call[name] for name in _NAMED if name in call},
-        arguments=call.get("arguments", {}),
-        provisional=call["provisional"],
-        attributes=call["attributes"],
-    )

@@ -5,7 +5,7 @@ and see the request that no route matches, too.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from ..gate import Gate, checked_mode, gate_behind, slot
 from ..names import Names
 from ..policy import Authenticator, Authorizer, Observer
-from ..posture import Mode
+from ..posture import Mode, Posture
 from ..protocols.protocol import Protocol
 from ..record import Record, record_of
 from ..request import Request, Scope, below_mount, mounted, routed
@@ -196,6 +196,12 @@ class Gateway:
         """One after the other: several may share a store."""
         for policy in self._policies:
             await policy.aclose()
+
+    def with_posture(self, change: Callable[[Posture], Posture]) -> "Gateway":
+        """The same Gateway with other policies behind its routes, to `explain`. Requests do not meet it."""
+        gateway = copy(self)
+        gateway._gates = {route: gate.with_posture(change) for route, gate in self._gates.items()}
+        return gateway
 
     def explain(self, request: Request, *, every: bool = False) -> list[Decision]:
         """The decisions that a request would meet, in order, the last one being the one that stands; nothing is
