@@ -4,6 +4,7 @@ A forwarded request has one, or several when a backend tries again or elsewhere.
 """
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,6 +28,25 @@ class Attempt:
         self.error: str | None = None
         self.duration: float | None = None
         self._started = time.perf_counter()
+
+    @property
+    def origin(self) -> tuple[str, str, int | None]:
+        """Scheme, host and port of the server that is asked; no port where the scheme has none of its own."""
+        known = getattr(self.request, "origin", None)  # of requests that have no URL before somebody asks for it
+        if known is not None:
+            scheme, host, port = known
+            return scheme, host.decode("ascii"), port or None
+        url = self.request.url
+        return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+    def change_headers(self, without: frozenset[bytes], added: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send it without those of these names, in lower case, and with what is added."""
+        change = getattr(self.request, "change_headers", None)
+        if change is not None:
+            change(without, added)
+        else:
+            raw = [pair for pair in self.request.headers.raw if pair[0].lower() not in without]
+            self.request.headers = type(self.request.headers)([*raw, *added])
 
     def finish(self) -> None:
         """It is over."""

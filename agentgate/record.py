@@ -32,7 +32,8 @@ class Record:
     one did. `calls` are those that the request was read as, None when nobody has read it. `details` are what the
     protocol knows of call and answer, under the names of agentgateway's access log. `attempts` are the requests to
     upstreams, and `rewritten` path and Host for them, where the route tells others than the request's. `added_headers`
-    are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the request is traced.
+    are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the request is traced,
+    and `sampled` says whether that is kept.
     `app_scope` is what the app was called with, where frameworks write down which of their routes they took; it is let
     go of at the end. `streamed` says whether the body went out in several pieces.
     """
@@ -55,6 +56,7 @@ class Record:
     first_byte: float | None = None
     streamed = False
     duration: float | None = None
+    sampled = False
     trace_id: str | None = None
     span_id: str | None = None
     redacted_parameters: frozenset[str] = frozenset()  # query parameters that hold credentials, lower case

@@ -155,9 +155,14 @@ def _quoted(value: Any, key: str) -> str:
 
 def _json(found: dict[str, Any]) -> str:
     line: dict[str, Any] = {"level": "info", "time": _timestamp(), "scope": "request"}
-    for key, value in found.items():
-        line[key] = _capped(value) if isinstance(value, str) else value
-    return json.dumps(line)
+    line.update(found)
+    text = json.dumps(line)
+    if len(text) > MAX_VALUE:  # else no value can be longer, as nearly never
+        for key, value in found.items():
+            if isinstance(value, str):
+                line[key] = _capped(value)
+        text = json.dumps(line)
+    return text
 
 
 def _capped(value: str) -> str:

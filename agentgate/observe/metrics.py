@@ -36,7 +36,6 @@ _METHODS: Final = frozenset(["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PAT
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 _STATUSES: Final[dict[int | None, str]] = {None: "", **{int(status): str(int(status)) for status in HTTPStatus}}
 _POLICIES: Final = frozenset({"gate", "edge", "body", "gateway", "forward", "mcp", "llm", "a2a"})  # who else decides
-_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 # Codes of errors that JSON-RPC and MCP define.
 _RPC_CODES: Final = frozenset(
@@ -190,13 +189,13 @@ class Metrics(Observer):
                 self._gen_ai(record, seconds)
 
     def _attempt(self, attempt: "Attempt") -> None:
-        url = attempt.request.url
+        _, host, port = attempt.origin
         status = attempt.status
         error = attempt.error or (str(status) if status is not None and status >= 400 else "")
         self._upstream.of(
             _within(attempt.request.method, _METHODS),
-            url.host,  # a backend's: the operator has named it
-            str(url.port or _DEFAULT_PORTS.get(url.scheme, "")),
+            host,  # a backend's: the operator has named it
+            str(port or ""),
             _STATUSES.get(status, OTHER),
             error if error.isalnum() or not error else OTHER,  # the name of an exception, or a status
         ).observe(attempt.duration or 0.0)
@@ -254,6 +253,8 @@ def _route(record: Record, names: Names) -> str:
 
 def _exemplar(record: Record) -> dict[str, str] | None:
     trace, span = record.trace_id, record.span_id
+    if not record.sampled:  # nobody would find it
+        return None
     if trace is None or span is None or len(trace) != 32 or len(span) != 16:  # what is too long would raise
         return None
     return {"trace_id": trace, "span_id": span}

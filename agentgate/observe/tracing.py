@@ -29,6 +29,9 @@ from .trace_context import (
     with_baggage,
 )
 
+_BAGGAGE = frozenset({BAGGAGE})
+_OURS = frozenset({TRACEPARENT, TRACESTATE})
+
 
 class _Traced:
     """One request's spans."""
@@ -94,6 +97,7 @@ class Tracing(Observer):
         token.span, token.start, token.known = span, start, len(record.details)
         ours = headers_for(mine)
         _, record.trace_id, record.span_id, _ = ours["traceparent"].split("-")
+        record.sampled = mine.trace_flags.sampled
         token.context = trace.set_span_in_context(span, current)
         if record.duration is None:  # else it was refused, and no app comes next
             token.attached = attach(token.context)
@@ -116,16 +120,15 @@ class Tracing(Observer):
         return meta, [] if around is None or around.span_id == meta.span_id else [around]
 
     def forwarding(self, token: _Traced, record: Record, attempt: Attempt) -> None:
-        headers = attempt.request.headers
-        if token.drops_baggage and "baggage" in headers:
-            del headers["baggage"]
         if token.span is None:
+            if token.drops_baggage:
+                attempt.change_headers(_BAGGAGE, ())
             return
         attributes = Later(sent, (record, attempt))
         span = self._tracer.start_span(attempt_name(record), token.context, SpanKind.CLIENT, attributes)
         token.attempt = span, len(record.details)
-        headers.pop("tracestate", None)
-        headers.update(headers_for(span.get_span_context()))
+        ours = [(name.encode(), value.encode()) for name, value in headers_for(span.get_span_context()).items()]
+        attempt.change_headers(_OURS | _BAGGAGE if token.drops_baggage else _OURS, ours)
 
     def forwarded(self, token: _Traced, record: Record, attempt: Attempt) -> None:
         if token.attempt is None:

@@ -5,6 +5,7 @@ longer to make than a response takes to arrive, and a transport of ours never lo
 somebody does: a transport of the user's, an observer, a test.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Final
 
@@ -54,6 +55,12 @@ class UpstreamRequest(httpx.Request):
     @cached_property
     def headers(self) -> httpx.Headers:  # type: ignore[override]
         return httpx.Headers(self._raw)
+
+    def change_headers(self, without: frozenset[bytes], added: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send it without those of these names, in lower case, and with what is added."""
+        self._raw = [pair for pair in raw_headers(self) if pair[0].lower() not in without]
+        self._raw += added
+        self.__dict__.pop("headers", None)
 
 
 class UpstreamResponse(httpx.Response):

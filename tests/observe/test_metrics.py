@@ -223,22 +223,25 @@ async def test_what_an_app_leaves_in_the_scope_may_be_anything(route: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("trace", "span", "shown"),
+    ("trace", "span", "sampled", "shown"),
     [
-        ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True),
-        ("0af7651916cd43dd8448eb211c80319c", None, False),
-        ("x" * 500, "b7ad6b7169203331", False),
-        ("0af7651916cd43dd8448eb211c80319c", "x" * 500, False),
+        ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, True),
+        ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", False, False),
+        ("0af7651916cd43dd8448eb211c80319c", None, True, False),
+        ("x" * 500, "b7ad6b7169203331", True, False),
+        ("0af7651916cd43dd8448eb211c80319c", "x" * 500, True, False),
     ],
 )
 @pytest.mark.anyio
-async def test_a_span_s_id_is_an_exemplar(trace: str, span: str | None, shown: bool) -> None:
+async def test_the_id_of_a_span_that_is_kept_is_an_exemplar(
+    trace: str, span: str | None, sampled: bool, shown: bool
+) -> None:
     class Traced(Observer):
         def start(self, request: Request) -> None:
             pass
 
         def judged(self, token: Any, record: Record) -> None:
-            record.trace_id, record.span_id = trace, span
+            record.trace_id, record.span_id, record.sampled = trace, span, sampled
 
         def end(self, token: Any, record: Record) -> None:
             pass

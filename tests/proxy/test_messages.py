@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from agentgate.attempt import Attempt
 from agentgate.proxy.messages import UpstreamRequest, UpstreamResponse, origin_of, raw_headers
 
 pytestmark = pytest.mark.anyio
@@ -71,3 +72,31 @@ async def test_a_client_of_httpx_can_read_a_response() -> None:
     assert response.history == []
     assert response.request.url.host == "tools"
     response.raise_for_status()
+
+
+def test_headers_are_taken_away_and_put_in_at_once() -> None:
+    """Whether or not somebody has looked at them before, and of a request of httpx's own as well."""
+    plain = httpx.Request("GET", BASE, headers=[(b"host", b"tools:9000"), (b"X-A", b"1")])
+    looked_at = request()
+    assert looked_at.headers["x-a"] == "1"
+    for made in (request(), looked_at, plain):
+        Attempt(made, 0).change_headers(frozenset({b"x-a"}), [(b"x-b", b"2")])
+        assert raw_headers(made) == [(b"host", b"tools:9000"), (b"x-b", b"2")]
+        assert made.headers.multi_items() == [("host", "tools:9000"), ("x-b", "2")]
+    assert HEADERS == [(b"host", b"tools:9000"), (b"x-a", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://tools:9000/x", ("http", "tools", 9000)),
+        ("https://tools", ("https", "tools", 443)),
+        ("gopher://tools", ("gopher", "tools", None)),
+    ],
+)
+def test_whom_an_attempt_asks(url: str, origin: tuple[str, str, int | None]) -> None:
+    """Told by the request's origin, or by its URL."""
+    base = httpx.URL(url)
+    made = UpstreamRequest("GET", base, origin_of(base), b"/", [], httpx.ByteStream(b""), {})
+    assert Attempt(made, 0).origin == origin
+    assert Attempt(httpx.Request("GET", base), 0).origin == origin
