@@ -160,19 +160,18 @@ def unknown_call(notes: Notes) -> Call:
     return call
 
 
-def _guarded(slot: str, variable: str) -> Any:
-    """A slot of Request that raises where it was not recorded."""
-    own = Request.__dict__[slot]
+def _guarded(name: str, variable: str) -> Any:
+    """An attribute of Request that raises where it was not recorded."""
 
     def get(self: "Recorded") -> Any:
         if variable in self.notes.unknown:
             raise self.notes.missing(variable)
-        return own.__get__(self)
+        return self.__dict__[name]
 
-    return property(get, own.__set__)
+    def put(self: "Recorded", value: Any) -> None:
+        self.__dict__[name] = value
 
-
-_RAW_HEADERS: Final[Any] = Request.__dict__["raw_headers"]
+    return property(get, put)
 
 
 _OURS: Final = ("forward", "mcp", "llm", "a2a")  # policies by which what goes wrong upstream is logged
@@ -199,8 +198,6 @@ class Recorded(Request):
     """A Request that a line of the log tells of, with its `callers`, its `calls` (None: nobody has read it), and what
     was decided."""
 
-    __slots__ = ("callers", "calls", "notes", "stood")
-
     stood: Stood
     callers: tuple[Principal, ...]
     calls: tuple[Call, ...] | None
@@ -214,9 +211,8 @@ class Recorded(Request):
     peer = _guarded("peer", "source.rawAddress")
 
     def __copy__(self) -> "Recorded":
-        view = Recorded.__new__(Recorded)
-        for slot in _SLOTS:  # whether they were recorded or not
-            slot.__set__(view, slot.__get__(self))
+        view = object.__new__(Recorded)
+        view.__dict__.update(self.__dict__)  # whether it was recorded or not
         return view
 
     def asked(self, *, lenient: bool, standing: bool, call: Call | None) -> Request:
@@ -233,11 +229,11 @@ class Recorded(Request):
         if "request.headers" in self.notes.unknown:
             raise self.notes.missing("request.headers")
         self.notes.glimpsed = True
-        return _RAW_HEADERS.__get__(self)
+        return self.__dict__["raw_headers"]
 
     @raw_headers.setter
     def raw_headers(self, value: Any) -> None:
-        _RAW_HEADERS.__set__(self, value)
+        self.__dict__["raw_headers"] = value
 
     def _unglimpsed(self, read: Callable[[], _T]) -> _T:
         """What is read by name is told, or raises."""
@@ -293,8 +289,3 @@ class Recorded(Request):
 
     def _attributes(self, source: str) -> Mapping[str, Any] | None:
         return next((one.attributes for one in reversed(self.principals) if one.source == source), None)
-
-
-_SLOTS: Final[list[Any]] = [
-    vars(kind)[name] for kind in (Request, Recorded) for name in vars(kind)["__slots__"] if name in vars(kind)
-]
