@@ -41,6 +41,7 @@ class Caller:
     key: str = ""  # its API key, if it has one
     coming: str = ""
     generation: int = 0
+    since: float = 0.0  # when it began to use that
 
     def canary(self, number: int) -> bytes:
         return MARK + f"{self.id}-{self.secret}-{number}".encode()
@@ -113,6 +114,7 @@ class Callers:
                 old.append(caller.current)
                 caller.key, caller.coming = caller.coming, ""
                 caller.generation += 1
+                caller.since = time.monotonic()
                 caller.current = b"Bearer " + caller.key.encode()
             await asyncio.sleep(NOTICED)  # what is on its way with the old ones
             self._write()
@@ -140,6 +142,7 @@ class Callers:
             claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": caller.id, "agent": caller.id, "iat": now}
             token = jwt.encode({**claims, "exp": now + 86_400}, key, "ES256", headers={"kid": kid})
             caller.current = b"Bearer " + token.encode()
+            caller.since = time.monotonic()
 
     async def rotate_tokens(self) -> None:
         """For ever: the issuer publishes a new key, uses it, and takes away the old one."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .book import BROKEN, LEFT, Book
+from .book import BROKEN, DENIED, LEFT, Book
 from .callers import Callers
-from .client import Client, connect
+from .client import Answer, Client, connect
 from .processes import Gateway, Upstream
 from .traffic import Errand
 from .upstream import ROUND, TICK
@@ -27,9 +27,7 @@ class Open:
 
     errand: Errand
     client: Client
-
-    def __post_init__(self) -> None:
-        self.answer = self.client.answers[0]
+    answer: Answer
 
     @property
     def events(self) -> int:
@@ -72,10 +70,11 @@ class Streams:
         answer = client.ask(errand.head())
         await answer.begun(60.0)
         if not answer.size:
-            self.book.fault(number, f"a stream that did not begin: status {answer.status}")
-            self.book.outcomes[number] = BROKEN
+            why = errand.refused() if answer.status == 401 else f"status {answer.status}"
+            self.book.fault(number, f"a stream that did not begin: {why}")
+            self.book.outcomes[number] = DENIED if answer.status == 401 else BROKEN
             return
-        self.streams.append(Open(errand, client))
+        self.streams.append(Open(errand, client, answer))
 
     async def stay(self) -> None:
         """Until every stream has had its events, all of them being open."""

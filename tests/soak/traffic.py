@@ -4,6 +4,7 @@ are slow, some leave, some come with a credential that is not theirs any more.
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +56,7 @@ class Errand:
     credential: bytes | None = None  # another than the caller's own
     spoofed: bool = False
     crashes: int = 0  # of the upstream, before it
+    asked: float = 0.0  # when its head was made
 
     @property
     def canary(self) -> bytes:
@@ -64,7 +66,16 @@ class Errand:
     def body(self) -> bytes:
         return filled(self.canary, self.body_size)
 
+    def refused(self) -> str:
+        """What there is to say when it was, and should not have been."""
+        caller, now = self.caller, time.monotonic()
+        return (
+            f"{caller.id} was refused: asked {now - self.asked:.2f} s ago, "
+            f"with a credential that replaced another {now - caller.since:.2f} s ago"
+        )
+
     def head(self, *more: bytes) -> bytes:
+        self.asked = time.monotonic()
         credential = self.caller.current if self.credential is None else self.credential
         lines = [
             b"%b %b HTTP/1.1" % (self.method.encode(), path_of(self.kind, self.number, self.size)),
@@ -262,7 +273,7 @@ class Traffic:
         refused = errand.credential is not None
         if answer.status == 401:
             if not refused:
-                self.book.fault(number, f"{errand.caller.id} was refused")
+                self.book.fault(number, errand.refused())
             elif not answer.complete:
                 self.book.fault(number, "a refusal broke off")
             return DENIED
@@ -274,9 +285,9 @@ class Traffic:
             if answer.status not in (502, 503, 504):
                 self.book.fault(number, f"{kind}: status {answer.status} from nobody")
             return FAILED
-        if kind == "until-close" and errand.crashes != self.crashes:
-            return BROKEN  # nobody can tell: where the end of the connection is the end of the answer, so is a crash
         expected = b"" if answer.head_only else body_of(kind, errand.canary, errand.size)
         if answer.size != len(expected):
+            if kind == "until-close" and errand.crashes != self.crashes:
+                return BROKEN  # nobody can tell: where an answer ends with its connection, a crash is an end
             self.book.fault(number, f"{kind}: {answer.size} of {len(expected)} bytes, and a clean end")
         return COMPLETE

@@ -107,7 +107,7 @@ class Peer(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         try:
-            kind, self.number, self.size = read_path(self.url)
+            self.kind, self.number, self.size = read_path(self.url)
             (self.canary,), (self.agent,) = self.canaries, self.agents
             self.head_only = self.parser.get_method() == b"HEAD"
             if not self.canary.startswith(MARK + self.agent + b"-"):
@@ -120,12 +120,12 @@ class Peer(asyncio.Protocol):
             self.transport.abort()
             return
         self.state.ledger.received(self.number)
-        if kind == "at-once":
+        if self.kind == "at-once":
             self.finish(self.head(self.size) + self.content())
-        elif kind == STREAM:
+        elif self.kind == STREAM:
             self.stream()
         else:
-            self.task = asyncio.get_running_loop().create_task(self.answer(_KINDS[kind]))
+            self.task = asyncio.get_running_loop().create_task(self.answer(_KINDS[self.kind]))
 
     # Answers.
 
@@ -237,10 +237,12 @@ async def interim(peer: Peer) -> None:
 async def until_close(peer: Peer) -> None:
     head = peer.head(0).replace(b"content-length: 0\r\n", b"")
     peer.write(head)
-    for part in pieces(peer.content(), 2):
-        peer.write(part)
-        await peer.pause()
+    first, last = pieces(peer.content() + b"\n", 2)  # it has two, whatever the size
+    peer.write(first)
+    await peer.pause()
     peer.state.ledger.answering(peer.number, Ledger.BEGUN)
+    peer.write(last[:-1])
+    await peer.pause()
     peer.transport.close()  # which is the end of the answer
     peer.state.ledger.answering(peer.number, Ledger.DONE)
 
@@ -257,12 +259,16 @@ async def then_close(peer: Peer) -> None:
     """The connection could be used again, it says; and is closed when it is."""
     peer.finish(peer.head(peer.size) + peer.content())
     await peer.pause(0, 0.05)
-    peer.transport.close()
+    if peer.kind != "until-close":  # of the next request, to whose answer this would be a clean end
+        peer.transport.close()
 
 
 async def then_reset_later(peer: Peer) -> None:
+    number = peer.number
     peer.finish(peer.head(peer.size) + peer.content())
     await peer.pause(0.02, 0.2)
+    if peer.number != number:  # what the next request is answered may be lost
+        peer.state.ledger.answering(peer.number, Ledger.BEGUN)
     peer.reset()
 
 

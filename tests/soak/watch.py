@@ -5,7 +5,7 @@ import csv
 import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -53,17 +53,19 @@ class Watch:
     @asynccontextmanager
     async def over(self, phase: str, gateways: Sequence[Gateway]) -> AsyncIterator[None]:
         """Sample these gateways while the block runs."""
-        task = asyncio.create_task(self._sample(phase, gateways))
+        over = asyncio.Event()
+        task = asyncio.create_task(self._sample(phase, gateways, over))
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            over.set()  # not cancelled: the probe's answer would be left for the next who asks
+            await task
 
-    async def _sample(self, phase: str, gateways: Sequence[Gateway]) -> None:
-        while True:
+    async def _sample(self, phase: str, gateways: Sequence[Gateway], over: asyncio.Event) -> None:
+        while not over.is_set():
             await self.take(phase, gateways)
-            await asyncio.sleep(self.every)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), self.every)
 
     async def take(self, phase: str, gateways: Sequence[Gateway]) -> Sample:
         said = [await gateway.ask() for gateway in gateways]
