@@ -11,7 +11,7 @@ from .words import Ledger
 
 MOST: Final = 10  # examples of one fault
 
-_LINE: Final = re.compile(r'"http\.path": "/soak/[a-z-]+/(\d+)/\d+"').search
+_LINE: Final = re.compile(r'"http\.path": "/soak/([a-z-]+)/(\d+)/\d+"').search
 _PRINCIPAL: Final = re.compile(r'"principal": "([^"]*)"').search
 _ID: Final = re.compile(r"\bp\d{3}\b").findall
 
@@ -36,7 +36,7 @@ def faults(book: Book, ledger: Ledger, logs: Sequence[Path], requests: int, fold
         ("not in the access log", _where(book, lambda n, out: not lines.count[n] and _reached(out, received[n]))),
         ("in the access log more than once", _where(book, lambda n, out: lines.count[n] > 1)),
     ):
-        examples = [f"{number} ({NAMES[book.outcomes[number]]})" for number in numbers]
+        examples = [f"{number} ({NAMES[book.outcomes[number]]}, {lines.kinds.get(number)})" for number in numbers]
         if examples:
             found.append(f"{len(examples)} {what}: {', '.join(examples[:MOST])}")
     return found
@@ -62,6 +62,7 @@ class Lines:
         self.count = array("H", bytes(2 * book.size))
         self.total = 0
         self.faults: list[str] = []
+        self.kinds: dict[int, str] = {}  # of those that did not end well
         for log in logs:
             with log.open() as file:
                 for line in file:
@@ -73,7 +74,9 @@ class Lines:
             self._fault(f"a line of the access log that is no request's: {line[:200]}")
             return
         self.total += 1
-        number = int(found[1])
+        number = int(found[2])
+        if book.outcomes[number] not in (COMPLETE, LEFT):
+            self.kinds[number] = found[1]
         self.count[number] += 1
         principal = _PRINCIPAL(line)
         named = _ID(principal[1]) if principal is not None else []

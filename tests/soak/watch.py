@@ -17,10 +17,12 @@ REST_SECONDS: Final = 20.0  # for what ends by a timeout; at rest is what has st
 
 @dataclass(frozen=True)
 class Sample:
-    """Of all gateways together. `seconds` since the run began; `rss` in MiB; connections are those to the upstream."""
+    """Of all gateways together. `seconds` since the run began; `lag` in milliseconds, for
+    the probe's answer; `rss` in MiB; connections are those to the upstream."""
 
     seconds: float
     phase: str
+    lag: float
     rss: float
     files: int
     tasks: int
@@ -68,10 +70,13 @@ class Watch:
                 await asyncio.wait_for(over.wait(), self.every)
 
     async def take(self, phase: str, gateways: Sequence[Gateway]) -> Sample:
+        asked = time.monotonic()
         said = [await gateway.ask() for gateway in gateways]
+        lag = time.monotonic() - asked
         sample = Sample(
             seconds=round(time.monotonic() - self._began, 2),
             phase=phase,
+            lag=round(lag * 1000, 1),
             rss=round(sum(gateway.memory() for gateway in gateways) / 2**20, 2),
             files=sum(gateway.files() for gateway in gateways),
             **{name: sum(one[name] for one in said) for name in ("tasks", "open", "idle", "waiting", "requests")},
