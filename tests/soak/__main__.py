@@ -23,7 +23,9 @@ def main() -> int:
     given = options.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(given.requests, given.connections, streams=given.streams, restarts=given.restarts, seed=given.seed)
+    plan = Plan(
+        given.requests, connections=given.connections, streams=given.streams, restarts=given.restarts, seed=given.seed
+    )
     open_files()
     report = uvloop.run(Run(plan, folder.resolve(), lambda text: print(text, file=sys.stderr, flush=True)).run())
     print(json.dumps(report.figures, indent=2))

@@ -27,7 +27,8 @@ class Book:
         self.once = bytearray(size)  # it must not be sent to an upstream twice
         self.faults: list[str] = []
         self.fault_count = 0
-        self.kinds: Counter[str] = Counter()
+        self.scenes: Counter[str] = Counter()
+        self.tried = 0  # revoked credentials
 
     def take(self, until: int) -> int | None:
         """The next number; None when all below `until` are given out."""

@@ -2,7 +2,8 @@
 while they are used: new ones are added, old ones taken away, and the file is broken now and then.
 
 Each caller has a canary of its own. A credential is `current` only when the gateway must know it, and `revoked` only
-when it must have noticed; in between nobody uses it.
+when it must have noticed that it does not count any more; in between nobody begins to use it. Whoever is refused with
+one that was taken away while the request was on its way was refused rightly.
 """
 
 import asyncio
@@ -21,14 +22,16 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agentgate import hash_key, new_key
+from agentgate.auth.key_files import POLL_SECONDS
 
 from .gateway import AUDIENCE, ISSUER
 from .words import MARK
 
-NOTICED: Final = 0.5 + 2.0  # seconds: when the file is looked at next, and a busy machine
+NOTICED: Final = 2 * POLL_SECONDS + 0.2  # keys are never older than that, whatever holds the gateway up
+ON_THE_WAY: Final = 1.0  # seconds that old credentials still count; most requests that have them are there by then
 PUBLISHED: Final = 35.0  # seconds: a set of token keys is fetched again after 30 at the earliest
 FORGOTTEN: Final = 130.0  # seconds: keys of tokens are fetched every minute, and a verified token is kept for one
-KEPT: Final = 50  # revoked credentials in use
+KEPT: Final = 100  # revoked credentials in use
 
 
 @dataclass
@@ -52,9 +55,11 @@ class Revoked:
     """Credentials that nobody may be let in with, each from its time on."""
 
     found: deque[tuple[float, bytes]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    ever: set[bytes] = field(default_factory=set)  # and those that may be refused, but need not be yet
 
-    def add(self, credential: bytes, since: float) -> None:
-        self.found.append((since, credential))
+    def add(self, credentials: Sequence[bytes], since: float) -> None:
+        self.ever.update(credentials)
+        self.found.extend((since, credential) for credential in credentials)
 
     def any(self, rng: random.Random) -> bytes | None:
         now = time.monotonic()
@@ -116,10 +121,9 @@ class Callers:
                 caller.generation += 1
                 caller.since = time.monotonic()
                 caller.current = b"Bearer " + caller.key.encode()
-            await asyncio.sleep(NOTICED)  # what is on its way with the old ones
+            await asyncio.sleep(ON_THE_WAY)
             self._write()
-            for credential in old:
-                self.revoked.add(credential, time.monotonic() + NOTICED)
+            self.revoked.add(old, time.monotonic() + NOTICED)
             self.rotations += len(chosen)
 
     # Tokens.
@@ -151,10 +155,9 @@ class Callers:
             await asyncio.sleep(PUBLISHED)
             old = [caller.current for caller in self.with_tokens]
             self._sign()
-            await asyncio.sleep(NOTICED)
+            await asyncio.sleep(ON_THE_WAY)
             del self._signing[0]
-            for credential in old[:5]:
-                self.revoked.add(credential, time.monotonic() + FORGOTTEN)
+            self.revoked.add(old, time.monotonic() + FORGOTTEN)
 
     async def publish(self) -> asyncio.Server:
         """The issuer's server, on any port."""

@@ -87,10 +87,11 @@ class Process:
 class Upstream:
     """The upstream, on one port however often it is started."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, *, event_seconds: float) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "tests.soak.upstream", str(self.port), str(folder), str(size)]
+        arguments = [str(self.port), str(folder), str(size), str(event_seconds)]
+        command = [sys.executable, "-m", "tests.soak.upstream", *arguments]
         self._command, self._folder = command, folder
         self.start()
         self._process.ready()

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,12 +29,14 @@ class Plan:
     """How much of everything. `growth`: how much more memory the last third of the traffic may take than the first."""
 
     requests: int
+    seconds: float = math.inf  # for them
     connections: int = 48
     callers: int = 100
     tokens: int = 20  # callers who have tokens
     upstream_connections: int = 32
     streams: int = 10_000
-    rounds: int = 3
+    rounds: int = 3  # of events, one for each stream
+    event_seconds: float = 4.0
     restarts: int = 5
     rotate_every: float = 2.0
     sample_every: float = 1.0
@@ -74,7 +77,7 @@ class Run:
         logs: list[Path] = []
         try:
             with ExitStack() as stack:
-                upstream = Upstream(self.folder, size)
+                upstream = Upstream(self.folder, size, event_seconds=self.plan.event_seconds)
                 stack.enter_context(ending(upstream))
                 logs += await self._traffic(callers, upstream, jwks)
                 if self.plan.streams:
@@ -91,8 +94,9 @@ class Run:
         ledger.close()
         self.report.figures |= {
             "outcomes": self.book.totals,
-            "scenes": dict(self.book.kinds.most_common()),
+            "scenes": dict(self.book.scenes.most_common()),
             "credentials replaced": callers.rotations,
+            "revoked credentials tried": self.book.tried,
             "signing keys": callers.issued,
         }
         self._write()
@@ -103,20 +107,22 @@ class Run:
         gateway = Gateway(self.folder, "traffic", upstream.url, jwks, connections=plan.upstream_connections)
         with ending(gateway):
             before = await at_rest(gateway)
-            traffic = Traffic(self.book, callers, gateway.port, seed=plan.seed, until=plan.requests)
+            traffic = Traffic(
+                self.book, callers, gateway.port, seed=plan.seed, until=plan.requests, seconds=plan.seconds
+            )
             crashing = asyncio.create_task(self._crash(upstream, traffic))
             began = time.monotonic()
             async with self.watch.over("traffic", [gateway]):
                 await traffic.run(plan.connections)
-            took = time.monotonic() - began
+            took, requests = time.monotonic() - began, self.book.next
             await crashing
             after = await self._rest("traffic", gateway, before)
             self.requests += after.requests
             first, last = growth(self.watch.of("traffic"))
             self.report.figures |= {
-                "requests": self.book.next,
+                "requests": requests,
                 "seconds": round(took, 1),
-                "requests per second": round(self.book.next / took),
+                "requests per second": round(requests / took),
                 "MiB, first third": round(first, 1),
                 "MiB, last third": round(last, 1),
                 "objects before and after": [before.objects, after.objects],
@@ -130,8 +136,7 @@ class Run:
     async def _crash(self, upstream: Upstream, traffic: Traffic) -> None:
         """Kill the upstream now and then, spread over the traffic, and start it again."""
         for number in range(self.plan.restarts):
-            due = self.plan.requests * (number + 1) // (self.plan.restarts + 1)
-            while self.book.next < due:
+            while traffic.progress < (number + 1) / (self.plan.restarts + 1):
                 await asyncio.sleep(0.05)
             traffic.crashes += 1
             upstream.kill()
@@ -150,7 +155,9 @@ class Run:
                 stack.enter_context(ending(gateways[-1]))
             before = [await at_rest(gateway) for gateway in gateways]
             idle = await self.watch.take("streams", gateways)
-            streams = Streams(self.book, callers, gateways, count=plan.streams, rounds=plan.rounds)
+            streams = Streams(
+                self.book, callers, gateways, count=plan.streams, rounds=plan.rounds, seconds=plan.event_seconds
+            )
             async with self.watch.over("streams", gateways):
                 await streams.open()
                 self.said(f"streams: {streams.alive} open after {streams.opening:.1f} s")
@@ -185,5 +192,5 @@ class Run:
     def _write(self) -> None:
         self.watch.write(self.folder / "samples.csv")
         plot(self.watch.samples, self.folder / "soak.svg")
-        report = {"plan": self.plan.__dict__, **self.report.figures, "faults": self.report.faults}
+        report = {"plan": asdict(self.plan), **self.report.figures, "faults": self.report.faults}
         (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -14,10 +14,8 @@ from .callers import Callers
 from .client import Answer, Client, connect
 from .processes import Gateway, Upstream
 from .traffic import Errand
-from .upstream import ROUND, TICK
 from .words import STREAM, event
 
-EVENT_SECONDS: Final = ROUND * TICK  # between two events of one stream
 AT_ONCE: Final = 100  # being opened
 
 
@@ -35,14 +33,18 @@ class Open:
 
 
 class Streams:
-    """The streams of one run. `rounds`: how many events each must have had while all were open."""
+    """The streams of one run. `rounds`: how many events each must have had while all were open, one in so many
+    `seconds`."""
 
-    def __init__(self, book: Book, callers: Callers, gateways: Sequence[Gateway], *, count: int, rounds: int) -> None:
+    def __init__(
+        self, book: Book, callers: Callers, gateways: Sequence[Gateway], *, count: int, rounds: int, seconds: float
+    ) -> None:
         self.book = book
         self.callers = callers
         self.gateways = gateways
         self.count = count
         self.rounds = rounds
+        self.seconds = seconds
         self.streams: list[Open] = []
         self.opening = 0.0  # seconds
         self._random = random.Random(count)
@@ -79,7 +81,7 @@ class Streams:
     async def stay(self) -> None:
         """Until every stream has had its events, all of them being open."""
         had = [stream.events for stream in self.streams]
-        give_up = time.monotonic() + EVENT_SECONDS * (self.rounds + 2) + 60.0
+        give_up = time.monotonic() + self.seconds * (self.rounds + 2) + 60.0
         while time.monotonic() < give_up:
             await asyncio.sleep(0.2)
             if all(one.events >= was + self.rounds for one, was in zip(self.streams, had, strict=True)):

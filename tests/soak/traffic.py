@@ -57,6 +57,7 @@ class Errand:
     spoofed: bool = False
     crashes: int = 0  # of the upstream, before it
     asked: float = 0.0  # when its head was made
+    used: bytes = b""  # the credential in it
 
     @property
     def canary(self) -> bytes:
@@ -76,12 +77,12 @@ class Errand:
 
     def head(self, *more: bytes) -> bytes:
         self.asked = time.monotonic()
-        credential = self.caller.current if self.credential is None else self.credential
+        self.used = self.caller.current if self.credential is None else self.credential
         lines = [
             b"%b %b HTTP/1.1" % (self.method.encode(), path_of(self.kind, self.number, self.size)),
             b"host: gateway",
             CANARY + b": " + self.canary,
-            *((b"authorization: " + credential,) if credential else ()),
+            *((b"authorization: " + self.used,) if self.used else ()),
             *((b"content-length: %d" % self.body_size,) if self.body_size and not more else more),
         ]
         if self.spoofed:
@@ -90,17 +91,27 @@ class Errand:
 
 
 class Traffic:
-    """All connections' requests, those of the book up to the number `until`."""
+    """All connections' requests: those of the book up to the number `until`, or as many as `seconds` allow."""
 
-    def __init__(self, book: Book, callers: Callers, port: int, *, seed: int, until: int) -> None:
+    def __init__(self, book: Book, callers: Callers, port: int, *, seed: int, until: int, seconds: float) -> None:
         self.book = book
         self.callers = callers
         self.port = port
         self.until = until
+        self.seconds = seconds
+        self.began = time.monotonic()
         self.crashes = 0  # of the upstream, so far
         self.random = random.Random(seed)
         self._names = list(_SCENES)
         self._weights = list(_SCENES.values())
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1."""
+        return max(self.book.next / self.until, (time.monotonic() - self.began) / self.seconds)
+
+    def _take(self) -> int | None:
+        return self.book.take(self.until) if self.progress < 1 else None
 
     async def run(self, connections: int) -> None:
         async with asyncio.TaskGroup() as group:
@@ -109,14 +120,14 @@ class Traffic:
 
     async def _one_after_the_other(self) -> None:
         client: Client | None = None
-        while (number := self.book.take(self.until)) is not None:
+        while (number := self._take()) is not None:
             scene = self.random.choices(self._names, self._weights)[0]
             if scene == "slow reader" and client is not None:
                 client.close()
                 client = None
             if client is None or client.closed:
                 client = await connect(self.port, small=scene == "slow reader")
-            self.book.kinds[scene] += 1
+            self.book.scenes[scene] += 1
             await self._play(scene, number, client)
             if self.book.outcomes[number] == FAILED:
                 await asyncio.sleep(BACK_OFF)
@@ -132,7 +143,7 @@ class Traffic:
         errand = self._errand(scene, number)
         if scene.startswith("leaves"):
             await self._leave(scene, errand, client)
-        elif scene == "behind another" and (second := self.book.take(self.until)) is not None:
+        elif scene == "behind another" and (second := self._take()) is not None:
             await self._two_at_once(errand, self._errand("whole", second), client)
         elif scene == "slow writer":
             chunked = self.random.random() < 0.5
@@ -170,6 +181,7 @@ class Traffic:
                 errand.spoofed = True
             case "revoked":
                 errand.credential = self.callers.revoked.any(rng)
+                self.book.tried += errand.credential is not None
             case "unknown":
                 errand.credential = rng.choice((b"", b"Bearer agk_unknown", b"Bearer a.b.c"))
             case "leaves before the body" | "leaves in the body":
@@ -272,7 +284,7 @@ class Traffic:
         genuine = self._check_bytes(errand, answer)
         refused = errand.credential is not None
         if answer.status == 401:
-            if not refused:
+            if not refused and errand.used not in self.callers.revoked.ever:
                 self.book.fault(number, errand.refused())
             elif not answer.complete:
                 self.book.fault(number, "a refusal broke off")

@@ -18,8 +18,7 @@ import uvloop
 
 from .words import AGENT, CANARY, EVENTS, MARK, STREAM, Ledger, event, filled, read_path
 
-TICK: Final = 0.1  # seconds between two looks at the event streams
-ROUND: Final = 40  # looks, until every stream has had its event
+ROUND: Final = 40  # looks at the event streams, until every one has had its event
 FOREIGN: Final = MARK + b"of-nobody"  # in what follows an answer, and must never be seen
 
 _REASONS: Final = {200: b"OK", 204: b"No Content", 304: b"Not Modified"}
@@ -38,10 +37,10 @@ class State:
     def fault(self, text: str) -> None:
         self.faults.write(text + "\n")
 
-    async def tick(self) -> None:
-        """An event for each stream, all of them within a round."""
+    async def tick(self, seconds: float) -> None:
+        """For ever: an event for each stream in so many seconds."""
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(seconds / ROUND)
             self.turn = (self.turn + 1) % ROUND
             for peer in list(self.streams[self.turn]):
                 peer.next_event()
@@ -243,8 +242,9 @@ async def until_close(peer: Peer) -> None:
     peer.state.ledger.answering(peer.number, Ledger.BEGUN)
     peer.write(last[:-1])
     await peer.pause()
-    peer.transport.close()  # which is the end of the answer
-    peer.state.ledger.answering(peer.number, Ledger.DONE)
+    if not peer.transport.is_closing():
+        peer.transport.close()  # which is the end of the answer
+        peer.state.ledger.answering(peer.number, Ledger.DONE)
 
 
 async def no_content(peer: Peer) -> None:
@@ -363,13 +363,13 @@ _KINDS: Final[dict[str, Callable[[Peer], Awaitable[None]]]] = {
 }
 
 
-async def main(port: int, folder: Path, size: int) -> None:
+async def main(port: int, folder: Path, size: int, seconds: float) -> None:
     """Serve until killed."""
     state = State(folder, size)
     server = await asyncio.get_running_loop().create_server(lambda: Peer(state), "127.0.0.1", port, backlog=4096)
     async with server:
-        await state.tick()
+        await state.tick(seconds)
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
