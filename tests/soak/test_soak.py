@@ -1,15 +1,20 @@
 """The soak, small: the code of the long one, for a few seconds; and that it would notice."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .book import BROKEN, COMPLETE, DENIED, LEFT, Book
+from .callers import Caller, Callers
+from .client import Answer
 from .judge import faults
 from .plot import plot
 from .run import Plan, Run
+from .traffic import Errand, Traffic
 from .watch import Rest, Sample, growth, leftovers
-from .words import Ledger
+from .words import Ledger, filled
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +43,41 @@ async def test_a_small_soak(tmp_path: Path) -> None:
     svg = (tmp_path / "soak.svg").read_text()
     assert svg.count("<polyline") == 10
     assert len((tmp_path / "samples.csv").read_text().splitlines()) > 10
+
+
+ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
+    "its own": ({}, ""),
+    "another caller's": ({"canaries": [b"canary-p001-other-0"], "agents": [b"p001"]}, "p000 got"),
+    "its own, as another": ({"agents": [b"p001"]}, "p000 got"),
+    "its own, of another request": ({"canaries": [b"canary-p000-own-1"]}, "p000 got"),
+    "one byte of another's": ({"body": [b"canary-p000-own-0\ncanarx"]}, "a byte that is not of"),
+    "cut off, with a clean end": ({"body": [b"canary-p000-own-0\ncan"]}, "21 of 24 bytes, and a clean end"),
+    "an error with a canary": ({"canaries": [], "agents": [], "status": 502}, "somebody's canary in an error"),
+    "an error of nobody": ({"canaries": [], "agents": [], "status": 500, "body": [b"oops"]}, "status 500 from nobody"),
+    "a refusal": ({"canaries": [], "agents": [], "status": 401, "body": [b"no"]}, "p000 was refused"),
+}
+
+
+@pytest.mark.parametrize(("changed", "fault"), ANSWERS.values(), ids=ANSWERS)
+async def test_what_a_caller_must_not_see(tmp_path: Path, changed: dict[str, Any], fault: str) -> None:
+    """An answer is this request's own to the last byte, or an error of the gateway's that has nothing of anybody."""
+    book = Book(1)
+    traffic = Traffic(book, Callers(tmp_path, 2, tokens=1, seed=0), 0, seed=0, until=1, seconds=1.0)
+    errand = Errand(0, Caller("p000", "own", current=b"Bearer x"), "at-once", 24)
+    errand.head()
+    answer = Answer(asyncio.get_running_loop().create_future(), head_only=False)
+    own = {
+        "status": 200,
+        "canaries": [errand.canary],
+        "agents": [b"p000"],
+        "body": [filled(errand.canary, 24)],
+        "complete": True,
+    }
+    for name, value in {**own, **changed}.items():
+        setattr(answer, name, value)
+    answer.size = len(b"".join(answer.body))
+    traffic.check(errand, answer)
+    assert (fault in " ".join(book.faults)) if fault else not book.faults
 
 
 class Told:

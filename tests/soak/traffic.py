@@ -149,12 +149,12 @@ class Traffic:
             chunked = self.random.random() < 0.5
             answer = client.ask(errand.head(*((b"transfer-encoding: chunked",) if chunked else ())))
             await self._write_slowly(errand, client, chunked=chunked)
-            self._check(errand, await self._over(errand, answer, client))
+            self.check(errand, await self._over(errand, answer, client))
         else:
             answer = client.ask(errand.head() + errand.body, head_only=errand.method == "HEAD")
             if scene == "slow reader":
                 await self._read_slowly(client, answer)
-            self._check(errand, await self._over(errand, answer, client))
+            self.check(errand, await self._over(errand, answer, client))
 
     def _errand(self, scene: str, number: int) -> Errand:
         rng = self.random
@@ -223,10 +223,10 @@ class Traffic:
         """Another caller's request right behind, on the same connection, before the first is answered."""
         answer = client.ask(first.head() + first.body, head_only=first.method == "HEAD")
         behind = client.ask(second.head() + second.body, head_only=second.method == "HEAD")
-        self._check(first, await self._over(first, answer, client))
+        self.check(first, await self._over(first, answer, client))
         await self._over(second, behind, client)
         if behind.status or answer.complete:
-            self._check(second, behind)
+            self.check(second, behind)
         else:
             self.book.outcomes[second.number] = UNREACHED
 
@@ -273,7 +273,8 @@ class Traffic:
             return False
         return True
 
-    def _check(self, errand: Errand, answer: Answer) -> None:
+    def check(self, errand: Errand, answer: Answer) -> None:
+        """Enter what became of it, and whatever is wrong with that."""
         number, kind = errand.number, errand.kind
         self.book.outcomes[number] = self._outcome(errand, answer)
         if self.book.outcomes[number] == COMPLETE and kind not in WHOLE:
