@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from .run import Plan, Run
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     options.add_argument("--requests", type=int, default=200_000, help="of the mixed traffic (default: %(default)s)")
+    options.add_argument("--minutes", type=float, default=math.inf, help="for those at most (default: no limit)")
     options.add_argument("--connections", type=int, default=48, help="of the callers (default: %(default)s)")
     options.add_argument("--streams", type=int, default=10_000, help="open at once (default: %(default)s)")
     options.add_argument("--restarts", type=int, default=5, help="of the upstream (default: %(default)s)")
@@ -24,7 +26,12 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(
-        given.requests, connections=given.connections, streams=given.streams, restarts=given.restarts, seed=given.seed
+        given.requests,
+        seconds=given.minutes * 60,
+        connections=given.connections,
+        streams=given.streams,
+        restarts=given.restarts,
+        seed=given.seed,
     )
     open_files()
     report = uvloop.run(Run(plan, folder.resolve(), lambda text: print(text, file=sys.stderr, flush=True)).run())

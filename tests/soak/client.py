@@ -148,7 +148,7 @@ class Client(asyncio.Protocol):
 _SMALL_BUFFER: Final = 16 * 1024
 
 
-async def connect(port: int, *, host: str = "127.0.0.1", small: bool = False) -> Client:
+async def connect(port: int, *, small: bool = False) -> Client:
     """A connection to this port; `small`: with little room for what is not read yet."""
     loop = asyncio.get_running_loop()
     opened = socket.socket()
@@ -156,7 +156,7 @@ async def connect(port: int, *, host: str = "127.0.0.1", small: bool = False) ->
         opened.setblocking(False)
         if small:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
-        await loop.sock_connect(opened, (host, port))
+        await loop.sock_connect(opened, ("127.0.0.1", port))
         _, client = await loop.create_connection(lambda: Client(loop), sock=opened)
     except BaseException:
         opened.close()

@@ -94,10 +94,13 @@ class Upstream:
         command = [sys.executable, "-m", "tests.soak.upstream", *arguments]
         self._command, self._folder = command, folder
         self.start()
-        self._process.ready()
+        self.ready()
 
     def start(self) -> None:
         self._process = Process(self._command, self.port, self._folder / "upstream.out")
+
+    def ready(self) -> None:
+        self._process.ready()
 
     def kill(self) -> None:
         self._process.kill()

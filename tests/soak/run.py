@@ -142,6 +142,7 @@ class Run:
             upstream.kill()
             await asyncio.sleep(RESTART_SECONDS)
             upstream.start()
+            await asyncio.to_thread(upstream.ready)
 
     async def _streams(self, callers: Callers, upstream: Upstream, jwks: str) -> list[Path]:
         """As many gateways as it takes: a stream is two sockets, and a process may not have any number of them."""
