@@ -13,8 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final, cast
 
-import httpx
-
 from agentgate import (
     AccessLog,
     APIKeyAuth,
@@ -25,6 +23,7 @@ from agentgate import (
     PoolTransport,
     RemoteJWKS,
     Route,
+    Timeouts,
     create_gateway,
 )
 
@@ -47,11 +46,13 @@ def app() -> Any:
     upstream = os.environ["SOAK_UPSTREAM"]
     few = PoolTransport(max_connections=int(os.environ["SOAK_CONNECTIONS"]), keepalive_expiry=REST_SECONDS)
     many = PoolTransport(max_connections=100_000, keepalive_expiry=REST_SECONDS)
-    timeout = httpx.Timeout(connect=2.0, read=READ_SECONDS, write=5.0, pool=20.0)
+    short = Timeouts(
+        connect=2.0, pool=20.0, write=5.0, first_byte=READ_SECONDS, idle=READ_SECONDS, events=READ_SECONDS, client=10.0
+    )
     identity = {AGENT.decode(): "agent"}
     gateway = create_gateway(
-        Route("/soak", HTTPBackend(upstream, transport=few, timeout=timeout), name="soak"),
-        Route("/soak/stream", HTTPBackend(upstream, transport=many, timeout=60.0), name="streams"),
+        Route("/soak", HTTPBackend(upstream, transport=few, timeouts=short), name="soak"),
+        Route("/soak/stream", HTTPBackend(upstream, transport=many), name="streams"),
         authenticate=[
             APIKeyAuth(FileKeys(folder / "keys.json"), identity_headers=identity),
             JWTAuth(
