@@ -1,6 +1,5 @@
-"""Streams: thousands of event streams, all open and all alive at once; then half of the callers
-leave, and the upstream dies under the others.
-"""
+"""Streams: thousands of event streams, all open and all alive at once; then half of the callers leave, and the upstream
+dies under the others."""
 
 import asyncio
 import random

@@ -17,8 +17,8 @@ REST_SECONDS: Final = 20.0  # for what ends by a timeout; at rest is what has st
 
 @dataclass(frozen=True)
 class Sample:
-    """Of all gateways together. `seconds` since the run began; `lag` in milliseconds, for
-    the probe's answer; `rss` in MiB; connections are those to the upstream."""
+    """Of all gateways together. `seconds` since the run began; `lag` in milliseconds, until all probes had answered;
+    `rss` in MiB; connections are those to the upstream."""
 
     seconds: float
     phase: str
