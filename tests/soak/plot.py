@@ -1,4 +1,4 @@
-"""Plot: the samples of a run as an SVG, with nothing but text: one panel below the other, over the same time."""
+"""Plot: the samples of a run as an SVG, with nothing but text: a column for each phase, a panel for each value."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,8 +8,12 @@ from typing import Final
 
 from .watch import Sample
 
-WIDTH: Final = 860
-LEFT, RIGHT, TOP, HEIGHT, GAP = 70, 20, 34, 90, 34
+WIDTH: Final = 340  # of a panel
+HEIGHT: Final = 90
+LEFT: Final = 70  # what is around it
+TOP: Final = 50
+GAP: Final = 34
+COLUMN: Final = LEFT + WIDTH + 20
 MOST_POINTS: Final = 600  # of one line
 _COLOURS: Final = {"traffic": "#1f6feb", "streams": "#bf5a00"}
 
@@ -24,41 +28,48 @@ _PANELS: Final = (
 
 def plot(samples: Sequence[Sample], path: Path) -> None:
     """Write the picture."""
-    end = max(sample.seconds for sample in samples) or 1.0
-    height = TOP + len(_PANELS) * (HEIGHT + GAP)
+    width, height = COLUMN * len(_COLOURS), TOP + len(_PANELS) * (HEIGHT + GAP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         'font-size="11">',
-        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
-    for place, (phase, colour) in enumerate(_COLOURS.items()):
-        parts.append(f'<text x="{LEFT + 90 * place}" y="14" fill="{colour}">{escape(phase)}</text>')
-    for place, (title, name) in enumerate(_PANELS):
-        parts += _panel(samples, title, name, TOP + place * (HEIGHT + GAP), end)
+    for column, phase in enumerate(_COLOURS):
+        found = [sample for sample in samples if sample.phase == phase]
+        if not found:
+            continue
+        left = LEFT + column * COLUMN
+        parts.append(f'<text x="{left}" y="20" font-size="14" fill="{_COLOURS[phase]}">{escape(phase)}</text>')
+        for row, (title, name) in enumerate(_PANELS):
+            parts += _panel(found, title, name, left, TOP + row * (HEIGHT + GAP), _COLOURS[phase])
     parts.append("</svg>")
     path.write_text("\n".join(parts) + "\n")
 
 
-def _panel(samples: Sequence[Sample], title: str, name: str, top: int, end: float) -> list[str]:
-    """One value over time, from zero up."""
+def _panel(samples: Sequence[Sample], title: str, name: str, left: int, top: int, colour: str) -> list[str]:
+    """One value over the time of one phase, from zero up."""
     most = _round_up(max(getattr(sample, name) for sample in samples))
+    began, ended = samples[0].seconds, samples[-1].seconds
+    took = ended - began or 1.0
     bottom = top + HEIGHT
-    parts = [f'<text x="{LEFT}" y="{top - 5}" font-weight="bold">{escape(title)}</text>']
+    parts = [f'<text x="{left}" y="{top - 5}" font-weight="bold">{escape(title)}</text>']
     for share in (0, 0.5, 1):
-        y = bottom - share * HEIGHT
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:g}" y2="{y:g}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:g}" text-anchor="end" fill="#555">{most * share:,g}</text>')
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = LEFT + share * (WIDTH - LEFT - RIGHT)
-        parts.append(f'<text x="{x:g}" y="{bottom + 13}" text-anchor="middle" fill="#555">{end * share:.0f} s</text>')
-    for phase, colour in _COLOURS.items():
-        points = [
-            f"{LEFT + sample.seconds / end * (WIDTH - LEFT - RIGHT):.1f},"
-            f"{bottom - getattr(sample, name) / most * HEIGHT:.1f}"
-            for sample in _thinned([sample for sample in samples if sample.phase == phase], name)
-        ]
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
+        x, y = left + share * WIDTH, bottom - share * HEIGHT
+        parts.append(f'<line x1="{left}" x2="{left + WIDTH}" y1="{y:g}" y2="{y:g}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:g}" text-anchor="end" fill="#555">{_text(most * share)}</text>')
+        parts.append(
+            f'<text x="{x:g}" y="{bottom + 13}" text-anchor="middle" fill="#555">{began + took * share:.0f} s</text>'
+        )
+    points = [
+        f"{left + (sample.seconds - began) / took * WIDTH:.1f},{bottom - getattr(sample, name) / most * HEIGHT:.1f}"
+        for sample in _thinned(samples, name)
+    ]
+    parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
     return parts
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def _thinned(samples: Sequence[Sample], name: str) -> list[Sample]:
