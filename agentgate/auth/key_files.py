@@ -1,8 +1,9 @@
 """Keys that can be changed while the app runs: a keys file, and a directory as Kubernetes mounts a Secret.
 
-A change is picked up by the first request that comes `POLL_SECONDS` or more after the last look. What cannot be read
-or has a fault changes nothing: the keys from before stay, and the log says why. Key files are read in a thread, so
-that a slow disk does not stop the event loop.
+A change is picked up by the first request that comes `POLL_SECONDS` or more after the last look. Others go on with the
+keys from before while it is read, but with none that were looked at longer ago than twice that: a revoked key has no
+second chance because nobody asked for a while. What cannot be read or has a fault changes nothing: the keys from before
+stay, and the log says why. Key files are read in a thread, so that a slow disk does not stop the event loop.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +37,7 @@ class _WatchedKeys(ABC):
         self._seen = self._fingerprint()
         self._keys: KeyTable = self._load()
         self._next_look = time.monotonic() + POLL_SECONDS
-        self._loading = False
+        self._loading: asyncio.Task[None] | None = None
 
     def find(self, digest: bytes) -> Key | None:
         """See `KeyStore`."""
@@ -44,13 +46,22 @@ class _WatchedKeys(ABC):
     async def refresh(self) -> None:
         """See `KeyStore`."""
         now = time.monotonic()
-        if now < self._next_look or self._loading:
+        if now < self._next_look:
             return
-        self._next_look = now + POLL_SECONDS
-        seen = self._fingerprint()
-        if seen == self._seen:
-            return
-        self._loading = True  # one load at a time; the others go on with the keys from before
+        loading = self._loading
+        if loading is not None and not loading.done() and loading.get_loop() is asyncio.get_running_loop():
+            if now < self._next_look + POLL_SECONDS:
+                return
+        else:
+            seen = self._fingerprint()
+            if seen == self._seen:
+                self._next_look = now + POLL_SECONDS
+                return
+            # A task, in a context of its own: the others need it too, if the request that found the change goes away.
+            loading = self._loading = asyncio.create_task(self._reload(seen, now), context=Context())
+        await asyncio.shield(loading)
+
+    async def _reload(self, seen: Hashable, now: float) -> None:
         try:
             self._keys = await asyncio.to_thread(self._load)
             _logger.info("%s: %d keys", self._path, len(self._keys))
@@ -58,9 +69,8 @@ class _WatchedKeys(ABC):
             _logger.error("keys not changed, because:\n%s", exc)
         except Exception as exc:
             _logger.error("%s: keys not changed, because of %s", self._path, describe(exc))
-        finally:
-            self._loading = False
         self._seen = seen  # a broken file is told once, and tried again when it changes
+        self._next_look = now + POLL_SECONDS
 
     def _load(self) -> KeyTable:
         faults: list[str] = []

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -245,6 +246,81 @@ async def test_a_changed_file_is_loaded_once(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.INFO, "agentgate"):
         await asyncio.gather(*(keys.refresh() for _ in range(100)))
     assert [entry.getMessage() for entry in caplog.records] == [f"{path}: 1 keys"]
+    assert (knows(keys, ALICE), knows(keys, BOB)) == (None, "bob")
+
+
+class Slow(FileKeys):
+    """Is read when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        super().__init__(path)
+
+    def _entries(self) -> Any:
+        assert self.go.wait(10)
+        return super()._entries()
+
+
+class Clock:
+    """The time, as `key_files` reads it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("quiet", "waits"),
+    [
+        pytest.param(0.6, False, id="keys looked at a moment ago serve while new ones are read"),
+        pytest.param(600.0, True, id="keys that nobody has looked at for long do not"),
+    ],
+)
+async def test_who_waits_for_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: float, waits: bool) -> None:
+    """A revoked key is not let in because its request comes second, while another one's has the file read."""
+    clock = Clock()
+    monkeypatch.setattr(key_files, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(key_files, "time", clock)
+    path = tmp_path / "keys.json"
+    path.write_text(as_json(alice=ALICE))
+    keys = Slow(path)
+    keys.go.clear()
+    path.write_text(as_json(bob=BOB))
+    clock.now += quiet
+    first = asyncio.create_task(keys.refresh())
+    second = asyncio.create_task(keys.refresh())
+    await asyncio.sleep(0)  # the first has the file read
+    await asyncio.sleep(0)
+    assert (first.done(), second.done()) == (False, not waits)
+    assert knows(keys, ALICE) == "alice"
+    clock.now += 0.5
+    third = asyncio.create_task(keys.refresh())  # a load that takes long: in time, nobody goes on without it
+    await asyncio.sleep(0)
+    assert not third.done()
+    keys.go.set()
+    await asyncio.gather(first, second, third)
+    assert (knows(keys, ALICE), knows(keys, BOB)) == (None, "bob")
+
+
+def test_a_load_that_another_loop_left_behind(tmp_path: Path) -> None:
+    """A loop that ended while it read keys keeps no other one from reading them."""
+    path = tmp_path / "keys.json"
+    path.write_text(as_json(alice=ALICE))
+    keys = Slow(path)
+    keys.go.clear()
+    path.write_text(as_json(bob=BOB))
+
+    async def begin() -> None:
+        asyncio.create_task(keys.refresh())  # noqa: RUF006  (cancelled with the loop, which is the point)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        keys.go.set()
+
+    asyncio.run(begin())
+    asyncio.run(keys.refresh())
     assert (knows(keys, ALICE), knows(keys, BOB)) == (None, "bob")
 
 
