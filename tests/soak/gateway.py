@@ -36,7 +36,7 @@ REST_SECONDS: Final = 1.0  # that an idle connection to it is kept
 
 # What must not be left of a request that is over. By name: the soak needs no more of the product's insides.
 _OF_REQUESTS: Final = frozenset(
-    {"Record", "Request", "Attempt", "Exchange", "ResponseStream", "Connection", "Ticket", "_Client", "Incoming"}
+    {"Record", "Request", "Attempt", "Exchange", "ResponseStream", "Connection", "Ticket", "Client", "Incoming"}
 )
 
 
