@@ -156,7 +156,7 @@ class Shell:
     """Types commands as a reader would: a server runs until another one wants its port."""
 
     SERVERS = re.compile(r"(?:agentgate (?:demo|serve)|uvicorn)\b")
-    SKIPPED = re.compile(r"pip |export |python (?:tests/bench/|-m tests\.soak)")  # done, or too long
+    SKIPPED = re.compile(r"pip |export |python (?:tests/bench/|-m tests\.(?:bench|soak))")  # done, or too long
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

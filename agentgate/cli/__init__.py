@@ -15,6 +15,7 @@ from typing import Final
 from .. import __version__
 from ..errors import ConfigurationError
 
+MAX_WORKERS: Final = 256
 # What the extra `cli` brings; `audit` and `keys` do without.
 _EXTRA: Final = ("prometheus_client", "pydantic", "uvicorn", "yaml")
 
@@ -95,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         default=20,
         metavar="SECONDS",
         help="then, how long requests under way may take to end (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes that share the port (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--session-key-file",
+        metavar="PATH",
+        help="file with what MCP session ids are sealed with; replicas need the same (default: a random key)",
     )
     _weak_keys(serve)
     serve.add_argument(
@@ -219,6 +228,12 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= MAX_WORKERS):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 1 and {MAX_WORKERS}")
+    return int(text)
+
+
 # Imported when they are needed: the extra may be missing, and uvicorn takes its time.
 
 
@@ -253,6 +268,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         probe_port=arguments.probe_port,
         drain=arguments.drain,
         grace=arguments.grace,
+        workers=arguments.workers,
+        session_key_file=arguments.session_key_file,
     )
 
 

@@ -2,8 +2,8 @@
 the whole process is ours."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,13 +15,12 @@ _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_P
 _PROTOCOL: Final = "http/protobuf"
 
 
-@contextmanager
-def exporting(url: str | None) -> Iterator[list[Observer]]:
-    """What traces requests while the block runs: nothing, unless the option or a variable names a receiver. `url`: its
-    base, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it; sampler, headers, resource and the like are the variables' to say."""
+def exporting(url: str | None) -> tuple[list[Observer], Callable[[], AbstractContextManager[None]]]:
+    """What traces requests: nothing, unless the option or a variable names a receiver. `url`: its base, as
+    `OTEL_EXPORTER_OTLP_ENDPOINT` has it; sampler, headers, resource and the like are the variables' to say. Spans are
+    sent while the block runs that is returned with it: by a thread, so that each process has to have its own."""
     if not _is_wanted(url):
-        yield []
-        return
+        return [], nullcontext
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
@@ -36,12 +35,18 @@ def exporting(url: str | None) -> Iterator[list[Observer]]:
     named = Resource({SERVICE_NAME: "agentgate"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=Resource.create(named.attributes), shutdown_on_exit=False)
     endpoint = None if url is None else f"{url.rstrip('/')}/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    exporter = OTLPSpanExporter(endpoint=endpoint)
     trace.set_tracer_provider(provider)  # for those of the `mcp` SDK, too
-    try:
-        yield [Tracing()]
-    finally:
-        provider.shutdown()
+
+    @contextmanager
+    def sending() -> Iterator[None]:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        try:
+            yield
+        finally:
+            provider.shutdown()
+
+    return [Tracing()], sending
 
 
 def _is_wanted(url: str | None) -> bool:

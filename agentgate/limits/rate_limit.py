@@ -82,18 +82,20 @@ class RateLimit(Authorizer):
         self.reads_body = self._key.reads_body
         self.of_tokens: Final = tokens is not None
         what = "requests" if tokens is None else "tokens"
-        self._rule = name or f"{self.limit} {what} per {per if isinstance(per, str) else f'{per} seconds'}"
+        self.local: Final = store is None
+        """Whether it is counted in this process alone."""
+        self.rule: Final = name or f"{self.limit} {what} per {per if isinstance(per, str) else f'{per} seconds'}"
         self._counting: MemoryStore | Counting = (
-            MemoryStore(seconds) if store is None else store.counting(self._rule, seconds)
+            MemoryStore(seconds) if store is None else store.counting(self.rule, seconds)
         )
         self._store = store
         self._lenient = on_store_error == "allow"
         self._limit_header = LIMIT, b"%d" % self.limit
         self._name = self.name
-        self._passed = allow(rule=self._rule, policy=self.name)
+        self._passed = allow(rule=self.rule, policy=self.name)
 
     def names(self) -> Names:
-        return Names(policies=frozenset({self.name}), rules=frozenset({self._rule}))
+        return Names(policies=frozenset({self.name}), rules=frozenset({self.rule}))
 
     async def prepare(self, request: Request) -> None:
         """Count the request, or this call in it: once, however often it is asked about."""
@@ -169,7 +171,7 @@ class RateLimit(Authorizer):
     def _within(self, window: Window) -> Decision:
         left = b"%d" % max(0, self.limit - window.used)
         headers = (self._limit_header, (REMAINING, left), (RESET, b"%d" % ceil(window.left)))
-        return Decision("allow", rule=self._rule, policy=self._name, headers=headers)
+        return Decision("allow", rule=self.rule, policy=self._name, headers=headers)
 
     def _exceeded(self, window: Window) -> Decision:
         wait = b"%d" % (floor(window.wait(self.limit)) + 1)  # after which there surely is one
@@ -178,29 +180,29 @@ class RateLimit(Authorizer):
             status=429,
             code="rate_limit_exceeded",
             reason=Reason.RATE_LIMIT,
-            rule=self._rule,
+            rule=self.rule,
             policy=self.name,
             headers=(self._limit_header, (REMAINING, b"0"), (RESET, wait), (b"retry-after", wait)),
         )
 
     def _no_key(self, fault: NoKey) -> Decision:
-        return deny(detail=str(fault), reason=Reason.RATE_LIMIT, rule=self._rule, policy=self.name)
+        return deny(detail=str(fault), reason=Reason.RATE_LIMIT, rule=self.rule, policy=self.name)
 
     def _unreachable(self, detail: str) -> Decision:
         if self._lenient:
-            return allow(rule=self._rule, policy=self.name, detail=f"not counted: {detail}")
+            return allow(rule=self.rule, policy=self.name, detail=f"not counted: {detail}")
         return deny(
             "rate limit failed",
             status=500,
             code="rate_limit_failed",
             reason=Reason.RATE_LIMIT,
             detail=detail,
-            rule=self._rule,
+            rule=self.rule,
             policy=self.name,
         )
 
     def __repr__(self) -> str:
-        return f"RateLimit({self._rule!r})"
+        return f"RateLimit({self.rule!r})"
 
 
 def _is_whole(value: Any, most: int) -> bool:

@@ -35,6 +35,7 @@ class AgentBackends:
 
     documents: Documents
     faults: Faults
+    session_key: Secret | None
     _made: dict[str, Backend | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,12 +72,16 @@ class AgentBackends:
             urls = {
                 one.name: f"{scheme}://{one.static.host}:{one.static.port}{one.static.path}" for one in spec.mcp.targets
             }
-            return MCPBackend(urls if len(urls) > 1 else next(iter(urls.values())))
+            return MCPBackend(urls if len(urls) > 1 else next(iter(urls.values())), session_key=self._key_of(document))
         if spec.a2a is not None:
             return A2ABackend(f"{scheme}://{spec.a2a.host}:{spec.a2a.port}")
         if spec.ai is not None:
             return self._llm(document, spec.ai.provider, scheme)
         return None  # what it is was a fault
+
+    def _key_of(self, document: Document[AgentgatewayBackend]) -> Secret | None:
+        """A key for each: no server is ever told of a session that another one has opened."""
+        return None if self.session_key is None else Secret(f"{self.session_key.reveal()} {document.full_name}")
 
     def _check_clear(self, document: Document[AgentgatewayBackend]) -> None:
         """Note a port of TLS that would be spoken to in the clear: the first request would give its credential away."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ..observe.access_log import AccessLog
 from ..policy import Observer
 from ..proxy.gateway import Gateway
+from ..secret import Secret
 from .authorization import authorizations, mcp_authorizations
 from .backends import AgentBackends
 from .frontend import AccessLogPolicy, shaped
@@ -42,6 +43,7 @@ def load_gateway(
     gateway: str | None = None,
     listener_port: int | None = None,
     public_url: str | None = None,
+    session_key: Secret | None = None,
     observe: Sequence[Observer] = (),
     allow_weak_keys: bool = False,
     resolve: Callable[[str], bool] | None = None,
@@ -53,7 +55,8 @@ def load_gateway(
     `http://name.namespace:port`; `resolve` is asked whether such a host name is known here. `gateway` is the
     `namespace/name` of the Gateway to be, when the routes name several, and `listener_port` the port of its listeners,
     when they have several. `public_url` is where clients reach it, as for `create_gateway`; without it, what
-    `resourceMetadata.resource` of the policies says. `warn` is told of each weak key that `allow_weak_keys` lets in, of
+    `resourceMetadata.resource` of the policies says. `session_key` is what ids of MCP sessions are sealed with, as for
+    `MCPBackend`; replicas need the same one. `warn` is told of each weak key that `allow_weak_keys` lets in, of
     references that lead nowhere, and of routes that no listener takes.
     """
     faults = Faults()
@@ -66,7 +69,7 @@ def load_gateway(
     chosen = gateway if documents.broken("HTTPRoute") else choose_gateway(named, gateway, faults)
     check_targets(documents, named | {document.full_name for document in documents.gateways}, faults)
     references = References(documents, backends)
-    services = Services(backends, resolve, faults, AgentBackends(documents, faults), references)
+    services = Services(backends, resolve, faults, AgentBackends(documents, faults, session_key), references)
     listeners = Listeners(documents, chosen, listener_port, faults)
     attached = Attached(faults)
     attach_keys(documents, KeySources(faults, allow_weak_keys, warn), attached)

@@ -1,7 +1,7 @@
 """Exact, Prefix, Regex: which paths a route takes. They see the path as it is routed on, percent-decoded once."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ConfigurationError
 
@@ -32,15 +32,16 @@ class Regex:
     """The whole path matches this regular expression, which the operator answers for: it is Python's, not RE2."""
 
     path: str
+    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)  # `re` itself keeps no more than 512
 
     def __post_init__(self) -> None:
         try:
-            re.compile(self.path)
+            object.__setattr__(self, "_compiled", re.compile(self.path))
         except re.error as exc:
             raise ConfigurationError(f"{self.path!r} is no regular expression: {exc}") from None
 
     def matches(self, path: str) -> bool:
-        return re.fullmatch(self.path, path) is not None  # `re` keeps compiled patterns
+        return self._compiled.fullmatch(path) is not None
 
 
 Path = Exact | Prefix | Regex

@@ -19,6 +19,7 @@ from ..request import Request
 from .cors import CORS
 from .destination import Backend, NoBackend
 from .filters import Filter, answered, filter_faults, served
+from .path_index import PathIndex
 from .paths import Exact, Path, Prefix, Regex
 from .targets import Redirect
 from .time_limit import is_limit
@@ -173,12 +174,12 @@ class RouteTable:
     """
 
     def __init__(self, routes: Iterable[Route], listeners: Iterable[str | None] = ()) -> None:
-        tables: dict[str | None, _ByHost[list[Route]]] = {name: _ByHost() for name in listeners}
+        tables: dict[str | None, _ByHost[PathIndex[Route]]] = {name: _ByHost() for name in listeners}
         for route in sorted(routes, key=_precedence):  # sorting keeps the given order of equals
             table = tables.setdefault(route.listener, _ByHost())
             for host in route.hosts or (None,):
-                table.at(host, list).append(route)
-        self._listeners: _ByHost[_ByHost[list[Route]]] = _ByHost()
+                table.at(host, PathIndex[Route]).append(route.path, route)
+        self._listeners: _ByHost[_ByHost[PathIndex[Route]]] = _ByHost()
         for name, table in tables.items():
             self._listeners.at(name, lambda table=table: table)  # type: ignore[misc]
         self._only = tables[None] if tables.keys() == {None} else None
@@ -189,7 +190,7 @@ class RouteTable:
         table = self._only or next(iter(self._listeners.levels(host)), None)
         if table is not None:
             for level in table.levels(host):
-                for route in level:
+                for route in level.candidates(path, request.path):
                     if route.matches(path, request):
                         return route
         return None

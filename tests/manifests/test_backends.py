@@ -9,11 +9,14 @@ import pytest
 
 from agentgate.errors import ConfigurationError
 from agentgate.manifests import backends as made
+from agentgate.protocols.mcp import MCP as MCPProtocol
+from agentgate.protocols.mcp.sessions import Sessions
 from agentgate.proxy.a2a import A2ABackend
 from agentgate.proxy.backend import HTTPBackend
 from agentgate.proxy.llm import LLMBackend
 from agentgate.proxy.mcp import MCPBackend
 from agentgate.request import Request
+from agentgate.secret import Secret
 from agentgate.testing import drive, http_scope
 
 from .manifest_files import KEY, POLICY, ROUTE, SECRET, load
@@ -160,7 +163,7 @@ async def test_a_caller_sees_and_calls_what_the_documents_say(tmp_path: Path, mo
         result = {"tools": tools} if message["method"] == "tools/list" else {"content": []}
         return httpx.Response(200, json={"jsonrpc": "2.0", "id": message["id"], "result": result})
 
-    monkeypatch.setattr(made, "MCPBackend", lambda url: MCPBackend(url, transport=httpx.MockTransport(answer)))
+    monkeypatch.setattr(made, "MCPBackend", lambda url, **_: MCPBackend(url, transport=httpx.MockTransport(answer)))
     rules = about_tools("AgentgatewayBackend", "tools", GET_ONLY)
     gateway = load(tmp_path, AGENT_ROUTE, SECRET, POLICY, backend(MCP), rules)
 
@@ -232,3 +235,19 @@ async def test_a_card_leads_to_the_gateway_and_nowhere_else(
     answered = await drive(gateway, http_scope("GET", "/a/.well-known/agent-card.json", headers=headers))
     assert answered.status == 200
     assert json.loads(answered.text)["url"] == "https://gate.example/a/"
+
+
+def test_replicas_with_one_key_know_each_other_s_sessions_but_no_server_those_of_another(tmp_path: Path) -> None:
+    other = backend(MCP).replace("name: tools,", "name: others,")
+    route = AGENT_ROUTE.replace("name: web,", "name: rest,").replace("name: tools}", "name: others}")
+
+    def replica(key: str) -> dict[str, Sessions]:
+        gateway = load(tmp_path, AGENT_ROUTE, route, SECRET, backend(MCP), other, session_key=Secret(key))
+        protocols = {one.name: one.backend.protocol for one in gateway.routes}
+        return {name: protocol._sessions for name, protocol in protocols.items() if isinstance(protocol, MCPProtocol)}
+
+    one, another, stranger = replica(KEY), replica(KEY), replica(KEY[::-1])
+    sealed = one["apps/web"].seal(b"session", b"alice")
+    assert another["apps/web"].unseal(sealed, b"alice") == b"session"
+    assert another["apps/rest"].unseal(sealed, b"alice") is None
+    assert stranger["apps/web"].unseal(sealed, b"alice") is None

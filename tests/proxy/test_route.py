@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -256,6 +257,64 @@ def test_a_less_specific_host_is_asked_only_when_a_more_specific_one_has_no_matc
     for name in ("exact", "long", "short", "any"):
         assert chosen(routes, target=f"/{name}", host="a.b.example.com") == name
     assert chosen(routes, target="/exact", host="c.b.example.com") == "any"
+
+
+class Scanned(Route):
+    """Tells which routes were tried."""
+
+    tried: list[str] = []  # noqa: RUF012  one for all
+
+    def matches(self, path: str, request: Request) -> bool:
+        self.tried.append(self.name)
+        return super().matches(path, request)
+
+
+SOME_SEGMENTS = st.sampled_from(["", "a", "b", "ab", "a.b", "%2Fa", ".well-known"])
+TARGETS = st.lists(SOME_SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segments))
+SOME_PATHS = TARGETS.map(Prefix) | TARGETS.map(Exact) | st.sampled_from(["/a.*", "/.*b", "/(a|b)/?", ".*"]).map(Regex)
+SOME_ROUTES = st.builds(
+    route,
+    SOME_PATHS,
+    hosts=st.lists(st.sampled_from(["x.io", "*.io", "a.x.io"]), max_size=2, unique=True),
+    methods=st.sampled_from([(), ("GET",), ("POST",)]),
+    headers=st.sampled_from([{}, {"x": "1"}, {"x": "1", "y": "1"}]),
+)
+
+
+@given(
+    st.lists(SOME_ROUTES, max_size=12), TARGETS, st.sampled_from(["x.io", "a.x.io", "b.x.io", "other"]), st.booleans()
+)
+def test_looking_up_finds_what_trying_all_would(routes: list[Route], path: str, host: str, header: bool) -> None:
+    """The first route of the first level that matches, by trying every one of them in order of precedence."""
+
+    def expected() -> Route | None:
+        levels: list[list[Route]] = [[one for one in routes if host in one.hosts]]
+        for end in [".x.io", ".io"]:
+            if host.endswith(end):
+                levels.append([one for one in routes if f"*{end}" in one.hosts])
+        levels.append([one for one in routes if not one.hosts])
+        for level in levels:
+            for one in sorted(level, key=precedence):
+                if one.matches(path, request):
+                    return one
+        return None
+
+    request = Request.http("GET", quote(path), host=host, headers={"x": "1"} if header else {})
+    assert RouteTable(routes).match(path, request) is expected()
+
+
+def precedence(one: Route) -> tuple[int, int, bool, int]:
+    kind = [Exact, Prefix, Regex].index(type(one.path))
+    return kind, -len(one.path.path), not one.methods, -len(one.headers)
+
+
+@pytest.mark.parametrize("target", ["/t/42/x", "/t/42", "/nowhere", "/" * 5000, "/t/42" + "/x" * 2000])
+def test_of_many_routes_few_are_tried(target: str) -> None:
+    """However many others there are, and however many segments a client sends."""
+    table = RouteTable([Scanned(f"/t/{n}", NOWHERE) for n in range(1000)] + [Scanned(Exact("/t/42"), NOWHERE)])
+    Scanned.tried.clear()
+    table.match(target, Request.http("GET", "/"))
+    assert len(Scanned.tried) <= 1 + target.startswith("/t/42")
 
 
 def test_no_route_is_nowhere() -> None:

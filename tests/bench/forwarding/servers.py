@@ -58,11 +58,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(command: Sequence[str], port: int, core: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """The server that this command starts, until the block ends."""
+def started(command: Sequence[str], port: int, *cores: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The server that this command starts, on these cores, until the block ends."""
     with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would stop the server when it is full
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", ",".join(map(str, cores)), *command],
             env={**os.environ, **(env or {})},
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def uvicorn(app: str, env: Mapping[str, str], core: int = GATEWAY_CORE) -> Itera
         *(sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port)),
         *("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"),
     ]
-    with started(command, port, core, env) as server:
+    with started(command, port, core, env=env) as server:
         yield server
 
 
