@@ -98,6 +98,13 @@ async def test_headers_both_ways() -> None:
     assert (exchange.headers["x-upstream"], exchange.headers["x-more"]) == ("2", "3")
 
 
+async def test_the_host_that_was_routed_by_is_the_upstream_s_whatever_connection_names() -> None:
+    upstream = Upstream()
+    route = Route("/", to(upstream, preserve_host=True), filters=[RequestHeaders(set={"x-a": "1"})])
+    await ask(create_gateway(route, observe=[Recorder()]), host="a.example", headers={"connection": "host"})
+    assert upstream.headers[0] == {"host": "a.example", "x-a": "1"}
+
+
 async def test_headers_of_an_answer_that_the_gateway_gives_in_place_of_the_upstream() -> None:
     exchange = await ask(gateway(Upstream(httpx.ConnectError("")), ResponseHeaders(set={"x-a": "1"})), "/old")
     assert (exchange.status, exchange.headers["x-a"]) == (503, "1")
