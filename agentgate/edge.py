@@ -58,8 +58,9 @@ _UNICODE_CONTROL: Final = re.compile("[\x80-\x9f\u2028\u2029]").search
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 _DOUBLE_ENCODED: Final = re.compile(rb"%25[0-9A-Fa-f]{2}").search
 _ENCODED_SLASH: Final = re.compile(rb"%(?:2[Ff]|5[Cc])").search
-# DNS names, IPv4 and bracketed IPv6, with or without a port: narrower than RFC 3986, which allows what no name has.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+# DNS names, IPv4 and bracketed IPv6, with or without a port: narrower than RFC 3986, which allows what no name has, and
+# no longer than DNS has them, as routes are looked for by each label.
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?").fullmatch
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)(/.*)?", re.DOTALL).fullmatch
 
 

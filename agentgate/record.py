@@ -35,7 +35,8 @@ class Record:
     are those that policies put on the answer. `trace_id` and `span_id` are in hex, where the request is traced,
     and `sampled` says whether that is kept.
     `app_scope` is what the app was called with, where frameworks write down which of their routes they took; it is let
-    go of at the end. `streamed` says whether the body went out in several pieces.
+    go of at the end. `streamed` says whether the body went out in several pieces. `bytes_told` of those sent are of
+    answers, several over one websocket, that have told their usage.
     """
 
     # Most of a request's life is told by what these say from the start; only what differs is written down for each.
@@ -51,6 +52,7 @@ class Record:
     error: str | None = None
     reason: Reason | None = None
     bytes_sent = 0
+    bytes_told = 0
     complete = False
     added_headers: RawHeaders = ()
     first_byte: float | None = None

@@ -216,6 +216,7 @@ TWO_READINGS_OF_HOST = "the host header is not a host name with an optional port
         "10.0.0.1",
         "[::1]",
         "[::1]:80",
+        f"{'a.' * 127}:65535",
     ],
 )
 def test_hosts_that_are_names_pass(host: str) -> None:
@@ -248,6 +249,8 @@ def test_hosts_that_are_names_pass(host: str) -> None:
         "-a.example",
         ".example",
         "*",
+        "a." * 127 + "a",
+        f"[{'1' * 46}]",
     ],
 )
 def test_hosts_that_are_no_names_are_refused(host: str) -> None:

@@ -63,13 +63,14 @@ def _tool(request: Request) -> Bucket:
 
 
 def _model(request: Request) -> Bucket:
-    """What asks for no model that is known is counted as well: nothing is passed by asking in another way."""
+    """What asks for no model that is known is counted, too: nothing is passed by asking in another way, nor in another
+    case, which names of Azure's deployments do not have."""
     call = request.call
     if call is None:
         raise NoKey("no protocol is read here that would tell which model is asked")
     if call.protocol != "llm" or (call.provisional and call.model is None):
         raise NotCounted
-    return "model", call.model or ""
+    return "model", (call.model or "").lower()
 
 
 def _route(request: Request) -> Bucket:

@@ -22,9 +22,11 @@ def taken(record: Record, question: int) -> int:
     told = asked is not None or answered is not None
     if (record.complete and told) or record.refusal is not None or (record.status or 200) >= 400:
         return min((asked or 0) + (answered or 0), MOST)
-    size = BYTES_PER_EVENT if FIRST_TOKEN in record.details else BYTES_PER_TOKEN
+    events = FIRST_TOKEN in record.details or record.view.type == "websocket"
+    untold = (record.bytes_sent - record.bytes_told) // (BYTES_PER_EVENT if events else BYTES_PER_TOKEN)
     asked = question // BYTES_PER_TOKEN if asked is None else asked
-    return min(asked + max(answered or 0, record.bytes_sent // size), MOST)
+    answered = answered or 0
+    return min(asked + (answered + untold if record.bytes_told else max(answered, untold)), MOST)
 
 
 def _told(record: Record, name: str) -> int | None:

@@ -53,8 +53,12 @@ HARMLESS_HEADERS: Final = frozenset(
 )
 """Headers that nobody puts a credential into: their values may be logged whatever became of the request."""
 
+# Browsers put keys beside the subprotocols of a websocket, as they can send no header of their own with it.
 # The last two hold URLs, whose queries may have credentials in them.
-_TELLTALE: Final = re.compile("auth|cookie|credential|jwt|key|passw|secret|session|signature|token|referer|ur[il]")
+_TELLTALE: Final = re.compile(
+    "auth|cookie|credential|dpop|jwt|key|passw|secret|session|signature|token|websocket-protocol|referer|ur[il]"
+)
+_HOLDS_URL: Final = re.compile("link|location|refresh").search  # in answers
 
 
 @lru_cache(512)
@@ -85,7 +89,7 @@ def hides_header(record: Record, name: str) -> bool:
 
 def hides_answer_header(name: str) -> bool:
     """The same of a response's headers."""
-    return name == "location" or _telltale(name)
+    return _HOLDS_URL(name) is not None or _telltale(name)
 
 
 def _redacted(part: bytes, sensitive: frozenset[str]) -> str:

@@ -35,7 +35,6 @@ _BAGGAGE_MEMBER: Final = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 ).fullmatch
 _MAX_BAGGAGE_MEMBER: Final = 4096
-_BLANKS_AROUND_EQUALS: Final = re.compile(rb"[ \t]*=[ \t]*")
 
 
 class _State(TraceState):
@@ -103,7 +102,8 @@ def with_baggage(baggage: bytes, context: Context) -> Context:
     """The context with these members in it; properties, and members that are none, are left out."""
     members = []
     for part in baggage.split(b","):
-        member = _BLANKS_AROUND_EQUALS.sub(b"=", part.partition(b";")[0].strip(_OWS), count=1)
+        name, equals, value = part.partition(b";")[0].partition(b"=")
+        member = name.strip(_OWS) + equals + value.strip(_OWS)
         if len(member) <= _MAX_BAGGAGE_MEMBER and _BAGGAGE_MEMBER(member):
             members.append(member.decode("ascii"))
     return W3CBaggagePropagator().extract({"baggage": ",".join(members)}, context)

@@ -135,7 +135,9 @@ class CORS:
 
         async def answering(message: Message) -> None:
             if message["type"] == "http.response.start":
-                theirs = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
+                theirs = [
+                    pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(b"access-control-")
+                ]
                 message = {**message, "headers": [*theirs, *ours]}
             await send(message)
 

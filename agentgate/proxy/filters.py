@@ -117,7 +117,7 @@ def answered(filters: Sequence[Filter], matched: Path | None, backend: Backend, 
 def _changing(changes: ResponseHeaders, send: Send) -> Send:
     async def changing(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": changes.apply([*message["headers"]])}
+            message = {**message, "headers": changes.apply([*message.get("headers", ())])}
         await send(message)
 
     return changing

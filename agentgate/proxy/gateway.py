@@ -320,7 +320,7 @@ class _Exposed:
         self.app: ASGIApp = metrics.app
 
     async def aclose(self) -> None:
-        pass
+        """There is nothing to close."""
 
 
 class _Nobody(Observer):

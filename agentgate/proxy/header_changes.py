@@ -88,10 +88,11 @@ class RequestHeaders(_Changes):
         return sorted(name.decode() for name in self.names if name.startswith(_JUDGED))
 
     def apply(self, headers: RawHeaderList) -> RawHeaderList:
-        """The changed headers. What `Connection` names goes first: it cannot take away what is set here."""
+        """The changed headers. What `Connection` names goes first: it cannot take away what is set here, nor what the
+        upstream has to get of framing and of the Host, which `request_headers` sees to."""
         theirs = named_in_connection(headers)
         if theirs:
-            theirs |= {b"connection"}
+            theirs = theirs - self.untouchable | {b"connection"}
             headers = [pair for pair in headers if pair[0] not in theirs]
         if self._folded:  # in every spelling that some server takes for the same
             headers = [pair for pair in headers if fold(pair[0]) not in self._folded]

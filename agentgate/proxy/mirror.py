@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from copy import copy
 from typing import Final
 
 from ..errors import ConfigurationError, describe
@@ -58,8 +59,9 @@ class Mirror:
         task.add_done_callback(self._under_way.discard)
 
     async def _send(self, scope: Scope, record: Record, body: bytes) -> None:
-        copy = Record(record.view)
-        copy.rewritten = record.rewritten
+        # Of a view of its own: what policies have noted there is for the request itself.
+        unseen = Record(copy(record.view))
+        unseen.rewritten = record.rewritten
         message: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
         async def receive() -> Message:
@@ -71,18 +73,18 @@ class Mirror:
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                copy.status = message["status"]
+                unseen.status = message["status"]
 
         try:
             async with asyncio.timeout(SECONDS):
-                await self.backend.app({**scope, SCOPE_KEY: copy}, receive, send)
+                await self.backend.app({**scope, SCOPE_KEY: unseen}, receive, send)
         except Exception as exc:
-            copy.fail(describe(exc), None)
-        if copy.error is None and copy.status is not None:
+            unseen.fail(describe(exc), None)
+        if unseen.error is None and unseen.status is not None:
             self.sent += 1
         else:
             self.failed += 1
-            _logger.warning("mirror to %s failed: %s", self.backend.name, copy.error)
+            _logger.warning("mirror to %s failed: %s", self.backend.name, unseen.error)
 
     async def aclose(self) -> None:
         """Give up what is under way."""

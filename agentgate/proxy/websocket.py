@@ -58,7 +58,8 @@ class WebSockets:
         faults = origin_faults(self.origins)
         for name in ("max_message_bytes", "idle_seconds", "max_seconds", "max_open"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            endless = value is None and name.endswith("_seconds")
+            if not (endless or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)):
                 faults.append(f"{name} is more than 0")
         if find_spec("websockets") is None:
             faults.append("websockets want the extra `websocket`: agentgate-asgi[websocket]")

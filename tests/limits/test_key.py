@@ -89,6 +89,7 @@ def test_buckets_that_are_told_apart(key: Any, one: Request, other: Request) -> 
             Request.http(client=("10.0.0.1", 1), headers={"x-forwarded-for": "192.0.2.2", "forwarded": "for=x"}),
             id="whatever the client says of itself",
         ),
+        pytest.param("model", Request.model("gpt-5"), Request.model("GPT-5"), id="one model, in another case"),
         pytest.param("model", Request.http(call=Call("llm", "unknown")), Request.http(call=Call("llm", "x"))),
     ],
 )

@@ -11,7 +11,7 @@ from agentgate.limits import tokens
 from agentgate.limits.memory import MemoryStore
 from agentgate.limits.tokens import taken
 from agentgate.protocols.llm import usage
-from agentgate.testing import Recorder, drive, http_scope
+from agentgate.testing import Recorder, drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +121,37 @@ async def test_whoever_goes_away_before_the_end_has_spent_all_the_same() -> None
     gate = gated(Gone(headers=SSE), limit)
     await spent(gate, catch=True)
     assert (await spent(gate)).status == 429
+
+
+CREATED = json.dumps({"type": "response.created"})
+DELTA = json.dumps({"type": "response.output_audio.delta", "delta": "x" * 1948})  # of 2,000 bytes: as ten events
+DONE = json.dumps({"type": "response.done", "response": {"usage": {"input_tokens": 30, "output_tokens": 20}}})
+UNTOLD = json.dumps({"type": "response.done", "response": {"usage": None}})
+
+
+@pytest.mark.parametrize(
+    ("events", "charged"),
+    [
+        pytest.param([CREATED, DELTA, DONE], 50, id="what the provider says, not how large audio is"),
+        pytest.param([CREATED, DELTA, DONE, CREATED, DELTA, DONE], 100, id="two responses"),
+        pytest.param([CREATED, DELTA, DONE, CREATED, DELTA], 60, id="left in the middle of the second"),
+        pytest.param([CREATED, DELTA], 10, id="left in the middle of the first"),
+        pytest.param([CREATED, DELTA, UNTOLD], 10, id="one that tells nothing"),
+        pytest.param([DELTA, DONE, DELTA], 50, id="what is said of no response"),
+    ],
+)
+async def test_a_session_is_charged_by_its_responses(monkeypatch: Any, events: list[str], charged: int) -> None:
+    noted: list[int] = []
+    monkeypatch.setattr(MemoryStore, "charge", lambda self, bucket, amount: noted.append(amount))
+
+    async def model(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        for event in events:
+            await send({"type": "websocket.send", "text": event})
+
+    assert len(DELTA) == 2000
+    await drive(gated(model, RateLimit(tokens=1, per="day")), websocket_scope("/v1/realtime?model=m"))
+    assert noted == [charged]
 
 
 async def test_a_request_that_was_refused_costs_nothing() -> None:

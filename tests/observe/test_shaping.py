@@ -268,6 +268,8 @@ def test_nothing_else_can_be() -> None:
         ("request.headers.map(n, request.headers[n]).filter(v, v.contains('hunter2'))", []),
         ("request.headers['referer']", "<redacted>"),
         ("request.headers['mcp-session-id']", "<redacted>"),
+        ("request.headers['dpop']", "<redacted>"),
+        ("request.headers['sec-websocket-protocol']", "<redacted>"),
         ("request.pathAndQuery", "/a?token=<redacted>&x=1"),
         ("request.uri", "http://localhost/a?token=<redacted>&x=1"),
         ("request.uri.query('token')", ["<redacted>"]),
@@ -279,6 +281,9 @@ def test_nothing_else_can_be() -> None:
         ("apiKey", {"group": "eng", "key": "<redacted>"}),
         ("response.headers['set-cookie']", "<redacted>"),
         ("response.headers['location']", "<redacted>"),
+        ("response.headers['content-location']", "<redacted>"),
+        ("response.headers['Operation-Location']", "<redacted>"),
+        ("response.headers['link']", "<redacted>"),
         ("response.with(r, r.headers['Set-Cookie'])", "<redacted>"),
     ],
 )
@@ -289,9 +294,12 @@ def test_credentials_cannot_be_read(expression: str, value: Any) -> None:
         "x-auth-token": "hunter2",
         "referer": "https://a.example/?token=hunter2",
         "mcp-session-id": "hunter2",
+        "dpop": "hunter2",
+        "sec-websocket-protocol": "realtime, openai-insecure-api-key.hunter2",
     }
     record = finished(Request.http("GET", "/a?token=hunter2&x=1", headers=headers))
-    record.response_headers = [(b"Set-Cookie", b"a=hunter2"), (b"location", b"/?token=hunter2")]
+    urls = [(name, b"/?sig=hunter2") for name in (b"location", b"content-location", b"operation-location", b"link")]
+    record.response_headers = [(b"Set-Cookie", b"a=hunter2"), *urls]
     authenticated(record.view, Principal("a", "apiKey", {"group": "eng"}))
     authenticated(record.view, Principal("a", "jwt", {"sub": "a", "rawToken": "hunter2"}))
     assert line(record, add={"x": expression})["x"] == value

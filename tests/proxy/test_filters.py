@@ -32,9 +32,12 @@ from agentgate import (
     create_gateway,
     new_key,
 )
+from agentgate.protocols.protocol import Protocol
 from agentgate.proxy.destination import NoBackend
 from agentgate.proxy.filters import Filtering
 from agentgate.proxy.route import RouteTable
+from agentgate.request import Scope
+from agentgate.respond import ASGIApp, Receive, Send
 from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
 
 pytestmark = pytest.mark.anyio
@@ -98,9 +101,40 @@ async def test_headers_both_ways() -> None:
     assert (exchange.headers["x-upstream"], exchange.headers["x-more"]) == ("2", "3")
 
 
+async def test_the_host_that_was_routed_by_is_the_upstream_s_whatever_connection_names() -> None:
+    upstream = Upstream()
+    route = Route("/", to(upstream, preserve_host=True), filters=[RequestHeaders(set={"x-a": "1"})])
+    await ask(create_gateway(route, observe=[Recorder()]), host="a.example", headers={"connection": "host"})
+    assert upstream.headers[0] == {"host": "a.example", "x-a": "1"}
+
+
 async def test_headers_of_an_answer_that_the_gateway_gives_in_place_of_the_upstream() -> None:
     exchange = await ask(gateway(Upstream(httpx.ConnectError("")), ResponseHeaders(set={"x-a": "1"})), "/old")
     assert (exchange.status, exchange.headers["x-a"]) == (503, "1")
+
+
+class Bare:
+    """A backend whose app says no headers, which ASGI lets it leave out."""
+
+    protocol: Protocol | None = None
+    name = "bare"
+    mounts = False
+
+    def __init__(self) -> None:
+        self.app: ASGIApp = self.say_little
+
+    async def say_little(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_headers_of_an_answer_that_has_none() -> None:
+    route = Route("/", Bare(), filters=[ResponseHeaders(set={"x-a": "1"}), CORS(["*"])])
+    exchange = await ask(create_gateway(route, observe=[Recorder()]))
+    assert dict(exchange.headers) == {"x-a": "1", "access-control-allow-origin": "*"}
 
 
 async def test_headers_of_a_refusal_are_the_policies_own() -> None:

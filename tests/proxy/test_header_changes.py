@@ -41,6 +41,12 @@ def test_a_client_cannot_have_a_header_that_is_set_taken_away_by_naming_it_in_co
     assert RequestHeaders(set={"x-tenant": "a"}).apply(sent) == raw([("x-kept", "2"), ("x-tenant", "a")])
 
 
+def test_a_client_cannot_have_host_and_framing_taken_away_by_naming_them_in_connection() -> None:
+    kept = [("host", "a.example"), ("content-length", "3"), ("content-encoding", "gzip")]
+    sent = raw([*kept, ("connection", "Host, content-length, content-encoding")])
+    assert RequestHeaders(remove=["x-a"]).apply(sent) == raw(kept)
+
+
 NEITHER = ["connection", "Transfer-Encoding", "content-length", "te", "upgrade", "Keep-Alive", "trailer"]
 
 

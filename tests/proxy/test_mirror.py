@@ -100,6 +100,16 @@ async def test_a_copy_is_what_the_backend_gets() -> None:
     assert copies.requests[0].extensions["target"] == b"/base/new/x?q=1"
 
 
+async def test_what_policies_have_noted_stays_the_request_s() -> None:
+    """A Gate behind the filters would count tokens for a Record that nobody ends."""
+    app = gateway(mirror := copied_to(Copies()))
+    recorder = app._entry.observe[0]
+    assert isinstance(recorder, Recorder)
+    await post(app)
+    await done(mirror)
+    assert recorder.last.view.afterwards is recorder.last.afterwards
+
+
 async def test_what_is_refused_is_not_copied() -> None:
     mirror = copied_to(Copies())
     assert (await post(gateway(mirror, authenticate=[APIKeyAuth({"alice": KEY})]))).status == 401

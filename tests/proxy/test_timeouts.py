@@ -238,7 +238,7 @@ async def test_a_client_that_takes_the_answer_bit_by_bit_is_waited_for() -> None
     class Slow(SlowClient):
         async def send(self, message: Message) -> None:
             await super().send(message)
-            await asyncio.sleep(SHORT / 2)
+            await asyncio.sleep(SHORT / 4)  # six times
 
     recorder = Recorder()
     async with serving(saying(HEAD, FIRST, FIRST, FIRST, FIRST, END, pause=0.005)) as server:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -43,6 +44,10 @@ ANY = CELRules(allow=["true"])
         ({"idle_seconds": -1}, "idle_seconds is more than 0"),
         ({"max_seconds": 0}, "max_seconds is more than 0"),
         ({"max_open": 0}, "max_open is more than 0"),
+        ({"max_open": None}, "max_open is more than 0"),
+        ({"max_message_bytes": None}, "max_message_bytes is more than 0"),
+        ({"max_seconds": "60"}, "max_seconds is more than 0"),
+        ({"idle_seconds": True}, "idle_seconds is more than 0"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], fault: str) -> None:
@@ -132,6 +137,7 @@ async def test_a_refusal_where_the_server_can_send_one_and_where_not(denial: boo
         (Answers(0, error=httpx.ConnectError("secret")), 503),
         (Answers(0, error=httpx.ReadTimeout("secret")), 504),
         (Answers(0, error=KeyError("secret")), 502),
+        (Answers(0, error=TimeoutError("secret")), 502),
     ],
 )
 async def test_no_answer(transport: Answers, status: int) -> None:
@@ -176,6 +182,17 @@ async def test_subprotocols_that_go_on(offered: list[str] | None, goes_on: list[
     scope["subprotocols"] = offered
     await drive(behind(transport, Recorder()), scope)
     assert transport.asked[0].extensions["subprotocols"] == goes_on
+
+
+async def test_of_an_llm_s_subprotocols_no_key_goes_on() -> None:
+    transport = Answers(418)
+    backend = LLMBackend("http://up/v1", websockets=WebSockets())
+    assert backend._websockets is not None
+    backend._websockets._transport = Observed(transport)
+    scope = websocket_scope("/v1/realtime?model=m")
+    scope["subprotocols"] = ["realtime", "openai-insecure-api-key.hunter2"]
+    await drive(Gate(backend.app, authorize=[ANY], protocol=backend.protocol), scope)
+    assert transport.asked[0].extensions["subprotocols"] == ["realtime"]
 
 
 async def test_a_client_that_is_gone_before_anything() -> None:
@@ -251,6 +268,87 @@ async def test_a_task_that_is_cancelled_stays_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert transport.cancelled
+
+
+class Open(httpx.AsyncBaseTransport):
+    """Opens a websocket after a few turns of the loop, and keeps what is said to it."""
+
+    subprotocol = None
+    closed = 1000, ""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+        self.code: int | None = None
+        self.aborted = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return UpstreamResponse(101, [(b"x-a", b"1"), (b"Sec-WebSocket-X", b"1")], httpx.ByteStream(b""), {
+            "websocket": self
+        })  # fmt: skip
+
+    async def messages(self) -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+    async def send(self, data: bytes, *, text: bool) -> None:
+        self.said.append(data)
+
+    async def close(self, code: int | None, reason: str) -> None:
+        self.code = code
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_what_a_client_says_before_it_is_accepted_goes_on_first() -> None:
+    upstream, answered = Open(), []
+    words = [{"type": "websocket.receive", "text": word} for word in "abc"]
+    messages = [{"type": "websocket.connect"}, *words, {"type": "websocket.disconnect", "code": 1000}]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    await behind(upstream, Recorder())(websocket_scope("/"), receive, send)
+    assert answered == [{"type": "websocket.accept", "subprotocol": None, "headers": [(b"x-a", b"1")]}]
+    assert (upstream.said, upstream.code, upstream.aborted) == ([b"a", b"b", b"c"], 1000, True)
+
+
+async def test_a_client_that_cannot_be_told_that_it_is_accepted() -> None:
+    recorder, upstream = Recorder(), Open()
+
+    def lost(message: Any) -> None:
+        raise OSError
+
+    await drive(behind(upstream, recorder), websocket_scope("/"), on_send=lost)
+    assert recorder.last.error == "client disconnected"
+    assert upstream.aborted
+
+
+async def test_whoever_closes_the_backend_ends_what_is_open() -> None:
+    upstream = Open()
+    sockets = WebSocketForward(WebSockets(max_open=1), Observed(upstream))
+    gate = Gate(Forward(httpx.URL("http://up"), upstream, Timeouts(), websockets=sockets), authorize=[ANY])
+
+    async def busy(message: Any) -> None:
+        further.append((await drive(gate, websocket_scope("/"))).status)
+        sockets.shut()
+
+    further: list[int | None] = []
+    tasks: list[asyncio.Task[None]] = []
+    answered = await drive(
+        gate,
+        websocket_scope("/"),
+        on_send=lambda message: (
+            tasks.append(asyncio.create_task(busy(message))) if message["type"] == "websocket.accept" else None
+        ),
+    )
+    await asyncio.gather(*tasks)
+    assert (answered.close_code, upstream.code, further) == (1001, 1001, [503])
 
 
 async def test_a_refusal_in_a_coding_goes_on_in_it() -> None:

@@ -115,13 +115,15 @@ def models_of(event: str | None) -> list[str]:
 
 
 class SessionWatch(Watch):
-    """Adds up what the responses of one session have taken."""
+    """Adds up what the responses of one session have taken. The Record is complete while none of them is under way."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(record, "openai")
 
     def hear(self, event: str) -> None:
-        """Look at an event of the upstream's."""
+        """Look at an event of the upstream's, before it goes on."""
+        if '"response.created"' in event:
+            self._record.complete = False
         if '"response.done"' not in event or len(event) > MAX_LINE:
             return
         try:
@@ -130,3 +132,7 @@ class SessionWatch(Watch):
             return
         if isinstance(document, dict) and document.get("type") == "response.done":
             self.add(document)
+            response = document.get("response")
+            if isinstance(response, dict) and isinstance(response.get("usage"), dict):
+                self._record.complete = True
+                self._record.bytes_told = self._record.bytes_sent + len(event)
