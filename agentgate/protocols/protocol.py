@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..auth.location import RawHeaderList
-from ..decision import Decision
+from ..decision import Decision, Reason, deny
 from ..record import Record
 from ..request import Call, Request
 from ..respond import Receive, Send
@@ -35,6 +35,18 @@ class AnswerRefused(Exception):
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.detail)
         self.decision = decision
+
+
+def unusable(detail: str, *, policy: str) -> Decision:
+    """502 for what is behind the gate: it cannot be asked as it should be, or its answer must not be passed on."""
+    return deny(
+        "upstream call failed",
+        status=502,
+        code="upstream_failure",
+        reason=Reason.UPSTREAM_FAILURE,
+        detail=detail,
+        policy=policy,
+    )
 
 
 class Reading:
