@@ -6,13 +6,14 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..auth.location import RawHeaderList
+from ..call import Call
 from ..decision import Decision, Reason, deny
+from ..nothing import NOTHING
 from ..record import Record
-from ..request import Call, Request
+from ..request import Request
 from ..respond import Receive, Send
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Reading:
     `details` are for the log, under the names of agentgateway's access log, whether the request is let through or not.
     """
 
-    details: Mapping[str, Any] = MappingProxyType({})
+    details: Mapping[str, Any] = NOTHING
 
     def __init__(self, *calls: Call) -> None:
         if not calls:

@@ -12,15 +12,15 @@ import httpx
 from ..allowed_models import ModelNames
 from ..decision import Decision
 from ..errors import ConfigurationError, describe
+from ..nothing import NOTHING
 from ..observe.redaction import SENSITIVE_PARAMETERS
-from ..policy import NOTHING
+from ..principal import Principal
 from ..protocols.llm import ProviderName
 from ..protocols.llm.apis import Operation, below_version, model_fault
 from ..protocols.llm.body import renamed
 from ..protocols.llm.realtime import with_model
 from ..protocols.protocol import unusable
 from ..record import Record
-from ..request import Principal
 from ..secret import Secret
 from .endpoint import Endpoint, is_number
 from .forward import Refused

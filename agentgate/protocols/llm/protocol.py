@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from ...auth.location import RawHeaderList
+from ...call import Call
 from ...decision import Decision, Reason, deny
 from ...errors import ConfigurationError
 from ...record import Record
-from ...request import Call, Request
+from ...request import Request
 from ...respond import Message, Receive, Send
 from ...strict_json import StrictJSONError
 from ..protocol import AnswerRefused, May, Protocol, Reading, unusable

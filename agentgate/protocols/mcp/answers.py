@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...auth.location import RawHeaderList
+from ...call import Call
 from ...record import Record
-from ...request import Call
 from ...respond import Message, Send
 from ..protocol import AnswerRefused, May, unusable
 from ..sse import Event, EventTooLarge, Splitter
