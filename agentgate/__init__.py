@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .auth.keys import Key, KeyStore, StaticKeys, hash_key, new_key
     from .auth.location import BEARER, SDK_LOCATIONS, AnyLocation, Cookie, Header, Query
     from .auth.remote_jwks import RemoteJWKS
+    from .call import Call
     from .decision import Decision, Reason, Verdict, abstain, allow, deny
     from .edge import Edge
     from .errors import AgentgateError, ConfigurationError, UnknownScopeError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .observe.metrics import Metrics
     from .observe.tracing import Tracing
     from .policy import Authenticator, Authorizer, Observer, all_of, any_of, authorizer, shadow
+    from .principal import Principal
     from .probes import Probes
     from .protocols.a2a import A2A
     from .protocols.llm import LLM
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from .proxy.websocket import WebSockets
     from .proxy.weighted import Filtered, Weighted
     from .record import Record, record_of
-    from .request import Call, Principal, Request
+    from .request import Request
     from .rules import CELRules
     from .secret import Secret
 
@@ -172,6 +174,7 @@ _MODULES = {
     "auth.keys": "Key KeyStore StaticKeys hash_key new_key",
     "auth.location": "BEARER Cookie Header Query SDK_LOCATIONS AnyLocation",
     "auth.remote_jwks": "RemoteJWKS",
+    "call": "Call",
     "decision": "Decision Reason Verdict abstain allow deny",
     "edge": "Edge",
     "errors": "AgentgateError ConfigurationError UnknownScopeError",
@@ -185,6 +188,7 @@ _MODULES = {
     "observe.metrics": "Metrics",
     "observe.tracing": "Tracing",
     "policy": "Authenticator Authorizer Observer all_of any_of authorizer shadow",
+    "principal": "Principal",
     "probes": "Probes",
     "protocols.llm": "LLM",
     "protocols.a2a": "A2A",
@@ -209,7 +213,7 @@ _MODULES = {
     "proxy.weighted": "Filtered Weighted",
     "proxy.websocket": "WebSockets",
     "record": "Record record_of",
-    "request": "Call Principal Request",
+    "request": "Request",
     "rules": "CELRules",
     "secret": "Secret",
 }

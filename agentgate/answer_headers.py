@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from .request import RawHeaders
+from .headers import RawHeaders
 
 LIMIT: Final = b"x-ratelimit-limit"
 REMAINING: Final = b"x-ratelimit-remaining"

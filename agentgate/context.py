@@ -13,9 +13,11 @@ from typing import Any, Final, NoReturn
 
 from agentgate import cel
 
+from .call import Call
 from .errors import ConfigurationError
 from .headers_view import HeadersView
-from .request import API_KEY, JWT, Call, Request
+from .principal import API_KEY, JWT
+from .request import Request
 
 Reader = Callable[..., Any]
 

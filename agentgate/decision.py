@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from .errors import describe
-from .request import Principal, RawHeaders
+from .headers import RawHeaders
+from .principal import Principal
 
 if TYPE_CHECKING:
     from .cel import Step

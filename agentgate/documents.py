@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, needs_extra
 
 
 def load_yaml(text: str) -> Any:
@@ -22,7 +22,7 @@ def load_yaml_documents(text: str) -> Iterator[tuple[int, Any]]:
     try:
         import yaml
     except ImportError:
-        raise ConfigurationError("reading YAML needs the extra yaml: pip install 'agentgate-asgi[yaml]'") from None
+        raise ConfigurationError(needs_extra("reading YAML", "yaml")) from None
 
     class Loader(yaml.SafeLoader):
         pass

@@ -14,7 +14,8 @@ from urllib.parse import unquote, unquote_to_bytes
 from . import address
 from .decision import Decision, Reason, deny
 from .errors import ConfigurationError
-from .request import RawHeaders, Request, Scope, forwarded_for
+from .headers import RawHeaders
+from .request import Request, Scope, forwarded_for
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

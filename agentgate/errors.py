@@ -27,6 +27,11 @@ class UnknownScopeError(AgentgateError, RuntimeError):
     """The server opened a scope that is neither http, websocket nor lifespan. It never reaches the app."""
 
 
+def needs_extra(what: str, extra: str) -> str:
+    """The fault of whoever uses what an extra brings, and has not installed it."""
+    return f"{what} needs the extra `{extra}`: pip install 'agentgate-asgi[{extra}]'"
+
+
 def describe(exc: BaseException) -> str:
     """`KeyError at keys.py:42`: the kind and the place of an error, never its message, which may quote a secret."""
     traceback = exc.__traceback__

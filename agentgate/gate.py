@@ -15,6 +15,7 @@ from .auth.identity import identity_headers
 from .auth.location import Header, Query, places
 from .auth.resource import protected_resource
 from .body import ClientGone, Incoming
+from .call import Call
 from .deadlines import Clock
 from .decision import Decision, Reason, policy_error
 from .edge import DEFAULT_EDGE, SINGLETONS, Edge, origin_form
@@ -25,7 +26,7 @@ from .posture import OPEN, Mode, Outcome, Posture
 from .protocols import ProtocolName, protocol_of
 from .protocols.protocol import AnswerRefused, Protocol, anything
 from .record import SCOPE_KEY, Record, record_of, report
-from .request import Call, Request, Scope, calling, forwarded_for, routed, with_body, with_headers
+from .request import Request, Scope, calling, forwarded_for, routed, with_body, with_headers
 from .respond import ASGIApp, Message, Receive, Send, respond
 
 _P = TypeVar("_P")

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from agentgate import cel
 
-from .request import Headers
+from .headers import Headers
 
 SENSITIVE: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}

@@ -17,8 +17,8 @@ from .auth.location import BEARER, Location
 from .auth.remote_jwks import RemoteJWKS
 from .edge import Edge
 from .gate import Gate
+from .nothing import NOTHING
 from .observe.access_log import AccessLog, Format, Sink
-from .policy import NOTHING
 from .posture import Mode
 from .respond import ASGIApp
 from .rules import CELRules

@@ -9,20 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final, get_args
 
 from .answer_headers import merged
 from .decision import Decision, Effect, Verdict, allow, policy_error
+from .headers import RawHeaders
 from .names import Names
-from .request import RawHeaders, Request
+from .nothing import NOTHING
+from .request import Request
 
 if TYPE_CHECKING:
     from .attempt import Attempt
     from .auth.location import Location
     from .record import Record
 
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_HOOKS: Final[frozenset[str]] = frozenset()
 
 

@@ -12,10 +12,12 @@ from .answer_headers import merged
 from .auth.identity import IdentityHeaders, NotSendable
 from .auth.location import Location
 from .body import ClientGone, Incoming, body_fault, body_refusal
+from .call import Call
 from .decision import Decision, Reason, allow, deny, policy_error
+from .headers import RawHeaders
 from .policy import Authenticator, Authorizer, Shadow, ask, ask_why
 from .protocols.protocol import Protocol, Reading
-from .request import Call, RawHeaders, Request, authenticated, called, calling
+from .request import Request, authenticated, called, calling
 
 Mode = Literal["strict", "optional", "permissive"]
 

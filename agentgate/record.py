@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .attempt import Attempt
+from .call import Call
 from .decision import Decision, Reason
 from .errors import describe
+from .headers import RawHeaders
 from .policy import NO_HOOKS, Observer
-from .request import Call, Principal, RawHeaders, Request, Scope
+from .principal import Principal
+from .request import Request, Scope
 
 if TYPE_CHECKING:
     import httpx

@@ -1,4 +1,4 @@
-"""Request, Call, Principal: what a policy may ask about one request.
+"""Request: what a policy may ask about one request.
 
 A Request is a view over one ASGI scope. It is cheap to make, decodes nothing before it is asked, and never reads the
 body: the Gate hands it one that a policy needs. It trusts nothing that the client says about itself: the peer is the
@@ -6,98 +6,26 @@ socket's, the host is only a name.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from . import strict_json
 from .address import Source, unmapped
+from .call import Call
+from .headers import Headers, HeadersInit, RawHeaders
+from .nothing import NOTHING
+from .principal import API_KEY, JWT, Principal
 
 if TYPE_CHECKING:
     from .record import Record
 
 Scope = MutableMapping[str, Any]
-RawHeaders = tuple[tuple[bytes, bytes], ...]
-HeadersInit = Mapping[str, str] | Iterable[tuple[str, str]]
 
-API_KEY: Final = "apiKey"
-JWT: Final = "jwt"
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _UNREAD: Final = object()
 _PATH_SAFE: Final = "/-._~!$&'()*+,;=:@%"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is asking: an `id` that is safe to log, and what is known about them.
-
-    `source` says which kind of credential proved it (`apiKey`, `jwt`, or a name of your own); `attributes` are the
-    key's metadata or the token's claims.
-    """
-
-    id: str
-    source: str = "custom"
-    attributes: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The agent-level action inside a request: which protocol, which method, and the one thing it names.
-
-    `provisional`: asked ahead of the call itself, to see whether any such call could be allowed: for one item of a
-    list, or for a method that opens a session. Its arguments are not known, and where it names nothing, neither is the
-    thing; rules that are undecided for want of them let it pass, as the call itself will be judged.
-    `attributes`: what else the protocol says of it, under the names that rules use (`mcp.sessionId`, `llm.provider`).
-    """
-
-    protocol: str
-    method: str
-    tool: str | None = None
-    prompt: str | None = None
-    resource: str | None = None
-    model: str | None = None
-    task: str | None = None
-    target: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
-    provisional: bool = False
-    attributes: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
-
-
-class Headers(Mapping[str, str]):
-    """Request headers by name, whatever its case. A repeated header is all its values joined by `, `, never just one
-    of them: a rule cannot be made to look at one value while the app reads another."""
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: RawHeaders) -> None:
-        self._raw = raw
-
-    def getlist(self, name: str) -> list[str]:
-        """Every value of the header, in order; empty when it is absent."""
-        wanted = name.lower().encode("latin-1", "replace")
-        return [value.decode("latin-1") for key, value in self._raw if key == wanted]
-
-    def __getitem__(self, name: str) -> str:
-        values = self.getlist(name)
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower().encode("latin-1", "replace") in dict(self._raw)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key.decode("latin-1") for key, _ in self._raw))
-
-    def __len__(self) -> int:
-        return len({key for key, _ in self._raw})
-
-    def __repr__(self) -> str:
-        return f"Headers({', '.join(self)})"  # names only: values may be credentials
 
 
 class Request:
@@ -331,14 +259,14 @@ class Request:
 
     @classmethod
     def tool(
-        cls, name: str, arguments: Mapping[str, Any] = _NOTHING, *, server: str | None = None, **options: Any
+        cls, name: str, arguments: Mapping[str, Any] = NOTHING, *, server: str | None = None, **options: Any
     ) -> "Request":
         """An MCP `tools/call`; `server` is the federated target. Other options as for `http`."""
         return cls._mcp(Call("mcp", "tools/call", tool=name, arguments=arguments, target=server), options)
 
     @classmethod
     def prompt(
-        cls, name: str, arguments: Mapping[str, Any] = _NOTHING, *, server: str | None = None, **options: Any
+        cls, name: str, arguments: Mapping[str, Any] = NOTHING, *, server: str | None = None, **options: Any
     ) -> "Request":
         """An MCP `prompts/get`."""
         return cls._mcp(Call("mcp", "prompts/get", prompt=name, arguments=arguments, target=server), options)
@@ -355,7 +283,7 @@ class Request:
         *,
         provider: str = "openai",
         streaming: bool = False,
-        params: Mapping[str, Any] = _NOTHING,
+        params: Mapping[str, Any] = NOTHING,
         **options: Any,
     ) -> "Request":
         """A chat completion asked of the model `name`."""
@@ -370,7 +298,7 @@ class Request:
         task: str | None = None,
         context: str | None = None,
         tenant: str | None = None,
-        metadata: Mapping[str, Any] = _NOTHING,
+        metadata: Mapping[str, Any] = NOTHING,
         **options: Any,
     ) -> "Request":
         """An A2A `SendMessage`, to `task` when one goes on."""

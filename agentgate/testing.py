@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from .headers import HeadersInit
 from .policy import Observer
 from .record import Record
-from .request import HeadersInit, Request, Scope
+from .request import Request, Scope
 from .respond import ASGIApp, Message
 
 if TYPE_CHECKING:

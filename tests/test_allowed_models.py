@@ -6,7 +6,7 @@ import pytest
 
 from agentgate import AllowedModels, ConfigurationError, Gate, Request
 from agentgate.allowed_models import ModelNames
-from agentgate.request import Call
+from agentgate.call import Call
 
 GATE = Gate(authorize=[AllowedModels()])
 PATTERNS = ["gpt-4o", "claude-*", "*-mini"]

@@ -1,6 +1,5 @@
 """YAML, read strictly: plain data, nothing given twice, and no fault quotes the text."""
 
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,10 +64,3 @@ def test_faults_are_told_without_the_text(text: str, fault: str) -> None:
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-
-def test_without_pyyaml_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyYAML is an extra; without it the error says how to get it."""
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'agentgate-asgi\[yaml\]'"):
-        load_yaml("a: 1")

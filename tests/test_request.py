@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from agentgate import Principal, Request
-from agentgate.request import Headers, authenticated, below_mount, with_headers
+from agentgate.headers import Headers
+from agentgate.request import authenticated, below_mount, with_headers
 from agentgate.testing import http_scope
 
 

@@ -68,6 +68,8 @@ def cut(text: str, columns: int) -> str:
 
 def lines(text: str, columns: int) -> list[str]:
     """As many lines as it needs, but no more than a few; at least one."""
+    if width(text) <= columns:
+        return [text]
     if not text.isascii():
         return [cut(text, columns)]  # `textwrap` counts characters
     return textwrap.wrap(text, columns, max_lines=MAX_LINES, placeholder="...", break_on_hyphens=False) or [""]
@@ -117,9 +119,7 @@ def notes(found: Findings) -> list[str]:
     """What the reader has to know of the log before believing the report."""
     said = []
     if found.missing:
-        said.append(
-            f"{count(found.missing)} lines are missing: the gateway dropped them when its log was read too slowly."
-        )
+        said.append(f"{count(found.missing)} lines are missing: the gateway could not write them, or not in time.")
     if found.other:
         said.append(f"{count(found.other)} lines are not of the access log, or damaged, and were passed over.")
     if found.outside:

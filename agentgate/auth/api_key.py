@@ -5,7 +5,8 @@ from hashlib import sha256
 from typing import Final
 
 from ..decision import Decision, Reason, abstain, deny
-from ..policy import NOTHING, Authenticator
+from ..nothing import NOTHING
+from ..policy import Authenticator
 from ..request import Request
 from ..secret import Secret
 from .jose import is_jwt

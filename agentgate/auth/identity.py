@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..edge import NAME_BYTES, SINGLETONS
 from ..errors import ConfigurationError
-from ..request import Principal, RawHeaders
+from ..headers import RawHeaders
+from ..principal import Principal
 from .location import Header, places
 
 if TYPE_CHECKING:

@@ -15,8 +15,11 @@ from typing import Any, Final, final
 from .. import strict_json
 from ..decision import Decision, Reason, abstain, allow, deny
 from ..errors import ConfigurationError
-from ..policy import NOTHING, Authenticator
-from ..request import JWT, Principal, RawHeaders, Request
+from ..headers import RawHeaders
+from ..nothing import NOTHING
+from ..policy import Authenticator
+from ..principal import JWT, Principal
+from ..request import Request
 from .base64url import decode
 from .jose import Compact, Header, TokenFault, find_key, invalid, malformed, read_header, split, verify
 from .jwks import StaticJWKS

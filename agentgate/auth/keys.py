@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from ..decision import Decision, allow
 from ..errors import ConfigurationError
-from ..request import API_KEY, Principal
+from ..principal import API_KEY, Principal
 from ..secret import Secret
 
 MAX_KEY_BYTES: Final = 4096  # a longer credential is refused before it is hashed

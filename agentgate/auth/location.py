@@ -9,7 +9,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ..errors import ConfigurationError
-from ..request import RawHeaders, Request
+from ..headers import RawHeaders
+from ..request import Request
 
 RawHeaderList = list[tuple[bytes, bytes]]
 

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from ..decision import Decision, Reason, deny
 from ..errors import ConfigurationError
-from ..request import RawHeaders, Request, below_mount
+from ..headers import RawHeaders
+from ..request import Request, below_mount
 from .location import BEARER, Place, Query, places
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, needs_extra
 from ..policy import Observer
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -26,8 +26,8 @@ def exporting(url: str | None) -> tuple[list[Observer], Callable[[], AbstractCon
         from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as exc:
-        raise ConfigurationError(f"{exc.name} is not installed: pip install 'agentgate-asgi[otel]'") from None
+    except ImportError:
+        raise ConfigurationError(needs_extra("sending traces", "otel")) from None
     from opentelemetry import trace
 
     from ..observe.tracing import Tracing

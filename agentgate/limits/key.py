@@ -13,7 +13,8 @@ from typing import Any, Final
 from agentgate import cel
 
 from ..errors import describe
-from ..request import JWT, Request
+from ..principal import JWT
+from ..request import Request
 from ..rules import compile_value
 from .memory import PEER, Bucket
 

@@ -12,7 +12,7 @@ from contextvars import Context
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..errors import ConfigurationError, describe
+from ..errors import ConfigurationError, describe, needs_extra
 from ..secret import Secret
 from .memory import Bucket
 from .window import Window
@@ -47,9 +47,7 @@ class RedisStore:
             import limits.aio  # noqa: F401
             import redis.asyncio  # noqa: F401
         except ImportError:
-            raise ConfigurationError(
-                "counting in Redis needs the extra redis: pip install 'agentgate-asgi[redis]'"
-            ) from None
+            raise ConfigurationError(needs_extra("RedisStore", "redis")) from None
         faults: list[str] = []
         self._url = Secret(_checked(url.reveal() if isinstance(url, Secret) else url, faults))
         if not isinstance(namespace, str) or not namespace.isascii() or not namespace.isprintable() or not namespace:

@@ -121,6 +121,6 @@ class AgentBackends:
                     return Secret(text)
                 self.faults.add(document.at(_SECRET, f"Secret {name} has no entry {ENTRY}"), document.order)
                 return None
-        if ("Secret", *name.split("/")) not in self.documents.unreadable:
+        if not self.documents.unknown and ("Secret", *name.split("/")) not in self.documents.unreadable:
             self.faults.add(document.at(_SECRET, f"there is no Secret {name}"), document.order)
         return None

@@ -3,9 +3,9 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
+from ..nothing import NOTHING
 from ..observe.access_log import AccessLog
 from ..policy import Observer
 from ..proxy.gateway import Gateway
@@ -32,14 +32,13 @@ from .routes import (
 )
 from .services import Services
 
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _logger = logging.getLogger("agentgate.manifests")
 
 
 def load_gateway(
     paths: Iterable[str | os.PathLike[str]],
     *,
-    backends: Mapping[str, str] = _NONE,
+    backends: Mapping[str, str] = NOTHING,
     gateway: str | None = None,
     listener_port: int | None = None,
     public_url: str | None = None,

@@ -77,7 +77,8 @@ def check_targets(documents: Documents, gateways: frozenset[str], faults: Faults
     for policy in documents.policies:
         for number, ref in enumerate(policy.model.spec.target_refs):
             target = (ref.kind, f"{policy.namespace}/{ref.name}")
-            if target not in there and not (ref.kind == "Gateway" and documents.broken("HTTPRoute")):
+            unsure = documents.broken("HTTPRoute") if ref.kind == "Gateway" else documents.unknown
+            if target not in there and not unsure:
                 absent = "no HTTPRoute here names" if ref.kind == "Gateway" else "there is no"
                 faults.add(policy.at(f"spec.targetRefs[{number}]", f"{absent} {ref.kind} {target[1]}"), policy.order)
 
@@ -122,7 +123,7 @@ def _sources(
     elif wanted.config_map_selector is not None:
         field, kind = "configMapSelector", "ConfigMap"
         sources = _selected(documents.config_maps, policy.namespace, wanted.config_map_selector)
-    if field and not sources and not (field != "secretRef" and documents.broken(kind)):
+    if field and not sources and not (documents.unknown or (field != "secretRef" and documents.broken(kind))):
         absent = absent or f"no {kind} in namespace {policy.namespace} has these labels"
         faults.add(policy.at(f"{_FIELD}.{field}", absent), policy.order)
     return field, sources

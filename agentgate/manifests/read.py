@@ -99,6 +99,8 @@ class Documents:
     services: list[Document[Service]] = field(default_factory=list)
     unreadable: set[tuple[str, str, str]] = field(default_factory=set)
     """Kind, namespace and name of those that are too broken to be anything else than a fault."""
+    unknown: bool = False
+    """Whether there are others, in a file that cannot be read, or not to its end."""
 
     def lists(self) -> Mapping[str, list[Any]]:
         return {
@@ -114,8 +116,8 @@ class Documents:
         }
 
     def broken(self, kind: str) -> bool:
-        """Whether there are documents of this kind of which next to nothing is known."""
-        return any(found == kind for found, _, _ in self.unreadable)
+        """Whether there are, or may be, documents of this kind of which next to nothing is known."""
+        return self.unknown or any(found == kind for found, _, _ in self.unreadable)
 
 
 def read_documents(paths: Iterable[str | os.PathLike[str]], faults: Faults) -> Documents:
@@ -125,17 +127,20 @@ def read_documents(paths: Iterable[str | os.PathLike[str]], faults: Faults) -> D
     order = 0
     for path in paths:
         order += 1
-        for number, raw in _raw_documents(path, faults, order):
+        for number, raw in _raw_documents(path, documents, faults, order):
             order += 1
             _read(raw, f"{os.fspath(path)}: document {number}", order, documents, seen, faults)
     return documents
 
 
-def _raw_documents(path: str | os.PathLike[str], faults: Faults, order: int) -> Iterator[tuple[int, Any]]:
+def _raw_documents(
+    path: str | os.PathLike[str], documents: Documents, faults: Faults, order: int
+) -> Iterator[tuple[int, Any]]:
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         faults.add(f"{os.fspath(path)}: cannot read ({type(exc).__name__})", order)
+        documents.unknown = True
         return
     number = 0
     try:
@@ -144,6 +149,7 @@ def _raw_documents(path: str | os.PathLike[str], faults: Faults, order: int) -> 
     except ConfigurationError as exc:
         for text in exc.faults:
             faults.add(f"{os.fspath(path)}: document {number + 1}: {text}", order)
+        documents.unknown = True
         return
     if not number:
         faults.add(f"{os.fspath(path)}: no document in it", order)

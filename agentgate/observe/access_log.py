@@ -15,7 +15,8 @@ from copy import copy
 from typing import Any, Final, Literal, get_args
 
 from ..errors import ConfigurationError, describe
-from ..policy import NOTHING, Observer
+from ..nothing import NOTHING
+from ..policy import Observer
 from ..record import Record
 from .fields import CUT, MAX_VALUE, fields
 from .line_writer import LineWriter

@@ -6,8 +6,8 @@ Of headers and bodies there is nothing, and no credential in anything. What foll
 from typing import Any, Final
 
 from ..decision import Decision
+from ..principal import JWT
 from ..record import Record
-from ..request import JWT
 from .redaction import query_of
 
 MAX_VALUE: Final = 1024  # characters of one field; what a client sends must not make a log line of any size

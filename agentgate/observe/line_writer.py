@@ -1,6 +1,8 @@
 """LineWriter: lines to a stream from a thread, so that nobody who logs ever waits for a pipe, a terminal or a disk."""
 
 import atexit
+import errno
+import logging
 import sys
 import threading
 import time
@@ -23,11 +25,14 @@ class Stream(Protocol):
     def flush(self) -> object: ...
 
 
-class Cut(OSError):
-    """Only so many lines were written, and no more can be."""
+_logger = logging.getLogger("agentgate")
 
-    def __init__(self, written: int) -> None:
-        super().__init__()
+
+class Cut(OSError):
+    """Only so many lines were written, and no more can be: for the reason that `errno` is."""
+
+    def __init__(self, written: int, errno: int | None) -> None:
+        super().__init__(errno, "")
         self.written = written
 
 
@@ -52,6 +57,7 @@ class LineWriter:
         self._writing = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._failing = False
         self.dropped = 0
 
     def __call__(self, line: str) -> None:
@@ -78,10 +84,22 @@ class LineWriter:
                 try:
                     stream.write("\n".join(lines) + "\n")
                     stream.flush()
+                    self._failing = False
                 except Cut as exc:
+                    self._fails(exc)
                     self._lost(len(lines) - exc.written, dropped, noticed=exc.written > 0)
-                except (OSError, ValueError):  # the reader has gone, or the stream was closed
+                except OSError as exc:  # the reader has gone, perhaps
+                    self._fails(exc)
                     self._lost(len(lines), dropped, noticed=False)
+                except ValueError:  # the stream was closed, as when a process ends
+                    self._lost(len(lines), dropped, noticed=False)
+
+    def _fails(self, exc: OSError) -> None:
+        """Say so where operators look for errors, once: the log itself cannot."""
+        if not self._failing:
+            self._failing = True
+            code = errno.errorcode.get(exc.errno or 0, type(exc).__name__)
+            _logger.error("the access log cannot be written (%s): its lines are lost until it can", code)
 
     def _lost(self, lines: int, dropped: int, *, noticed: bool) -> None:
         """So many lines of a flush were not written. One of them may be the notice, which counts for what it says."""

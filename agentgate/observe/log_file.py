@@ -39,11 +39,11 @@ class LogFile:
         try:
             while written < len(data):
                 written += os.write(self._file, data[written:])
-        except OSError:
+        except OSError as exc:
             whole = bytes(data[start:written]).count(b"\n")
             if written:
                 self._midline = data[written - 1] != 0x0A
-            raise Cut(whole) from None
+            raise Cut(whole, exc.errno) from None
         self._midline = False
 
     def flush(self) -> None:
@@ -61,9 +61,9 @@ class LogFile:
             pass  # moved away or removed: opening it makes it, or says why not
         try:
             opened = _opened(self.path)
-        except (OSError, NotRegular):
-            if not ours.st_nlink:
-                raise Cut(0) from None  # what is written there, nobody will read
+        except (OSError, NotRegular) as exc:
+            if not ours.st_nlink:  # what is written there, nobody will read
+                raise Cut(0, exc.errno if isinstance(exc, OSError) else None) from None
             return
         os.close(self._file)
         self._file, self._midline = opened, False

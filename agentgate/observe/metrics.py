@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..allowed_models import lists_model
 from ..decision import Reason
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, needs_extra
 from ..names import Names
 from ..policy import Observer
 from ..record import Record
@@ -75,7 +75,7 @@ class Metrics(Observer):
         try:
             import prometheus_client
         except ImportError:
-            raise ConfigurationError("Metrics want the extra `prometheus`: agentgate-asgi[prometheus]") from None
+            raise ConfigurationError(needs_extra("Metrics", "prometheus")) from None
         from .exposition import Exposition, check_multiprocess
 
         _check(tools, prompts, models, max_series)

@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..call import Call
 from ..decision import Decision
 from ..posture import OPEN
+from ..principal import API_KEY, JWT
 from ..record import Record
-from ..request import API_KEY, JWT, Call
 from .fields import MAX_VALUE
 from .redaction import HARMLESS_HEADERS, hides_header, query_of
 

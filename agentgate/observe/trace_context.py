@@ -12,7 +12,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState, get_current_span
 
-from ..request import RawHeaders
+from ..headers import RawHeaders
 
 TRACEPARENT: Final = b"traceparent"
 TRACESTATE: Final = b"tracestate"

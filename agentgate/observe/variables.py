@@ -13,9 +13,10 @@ from agentgate import cel
 
 from ..context import READERS, VARIABLES, Reader, Whole, env_readers
 from ..elsewhere import REASONS
+from ..headers import Headers
 from ..headers_view import FUNCTIONS, HeadersView
 from ..record import Record
-from ..request import Headers, Request
+from ..request import Request
 from .redaction import hides_answer_header, hides_header, query_of
 
 _NOT_COUNTED: Final = "is not here: nobody counts it"

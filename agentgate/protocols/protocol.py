@@ -6,13 +6,14 @@ the caller may not know of. It decides nothing itself: whether a Call may be, it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..auth.location import RawHeaderList
-from ..decision import Decision
+from ..call import Call
+from ..decision import Decision, Reason, deny
+from ..nothing import NOTHING
 from ..record import Record
-from ..request import Call, Request
+from ..request import Request
 from ..respond import Receive, Send
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ class AnswerRefused(Exception):
         self.decision = decision
 
 
+def unusable(detail: str, *, policy: str) -> Decision:
+    """502 for what is behind the gate: it cannot be asked as it should be, or its answer must not be passed on."""
+    return deny(
+        "upstream call failed",
+        status=502,
+        code="upstream_failure",
+        reason=Reason.UPSTREAM_FAILURE,
+        detail=detail,
+        policy=policy,
+    )
+
+
 class Reading:
     """One request as its protocol reads it: the calls in it, and what becomes of request and answer.
 
@@ -44,7 +57,7 @@ class Reading:
     `details` are for the log, under the names of agentgateway's access log, whether the request is let through or not.
     """
 
-    details: Mapping[str, Any] = MappingProxyType({})
+    details: Mapping[str, Any] = NOTHING
 
     def __init__(self, *calls: Call) -> None:
         if not calls:

@@ -11,8 +11,9 @@ from typing import Final
 from ..decision import Decision, Reason, deny
 from ..edge import METHODS, NAME_BYTES
 from ..errors import ConfigurationError
+from ..headers import RawHeaders
 from ..record import Record, record_of
-from ..request import RawHeaders, Request, Scope
+from ..request import Request, Scope
 from ..respond import ASGIApp, Message, Receive, Send, respond
 from .headers import RawHeaderList
 

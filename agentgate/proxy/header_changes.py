@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 from ..auth.identity import fold
 from ..edge import NAME_BYTES, SINGLETONS, VALUE_BYTES
 from ..errors import ConfigurationError
-from ..policy import NOTHING
-from ..request import RawHeaders
+from ..headers import RawHeaders
+from ..nothing import NOTHING
 from ..secret import Secret
 from .headers import HOP_BY_HOP, NOT_SENT, RawHeaderList, named_in_connection
 

@@ -11,7 +11,7 @@ import httpx
 
 from ..decision import Reason, deny
 from ..errors import ConfigurationError
-from ..policy import NOTHING
+from ..nothing import NOTHING
 from ..protocols.llm import LLM, ProviderName
 from ..protocols.llm.apis import Operation
 from ..protocols.protocol import Protocol

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from ..decision import Reason, deny
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, needs_extra
 from ..protocols.mcp import MCP
 from ..protocols.protocol import Protocol
 from ..respond import ASGIApp
@@ -166,8 +166,6 @@ def _targets(urls: Mapping[str, str | MCPTarget]) -> dict[str, MCPTarget]:
 def _federation(targets: Mapping[str, MCPTarget]) -> "Federation":
     try:
         from .federation.app import Federation
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"several MCP servers want the extra `mcp`: agentgate-asgi[mcp] ({exc.name})"
-        ) from None
+    except ImportError:
+        raise ConfigurationError(needs_extra("MCPBackend with several servers", "mcp")) from None
     return Federation(targets)

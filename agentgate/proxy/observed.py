@@ -1,7 +1,10 @@
 """Observed: a transport whose every request is written down in the Record as an Attempt, and told to observers."""
 
+from importlib.util import find_spec
+
 import httpx
 
+from ..errors import ConfigurationError, needs_extra
 from ..record import Record
 
 
@@ -13,6 +16,9 @@ class Observed(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        # httpx finds out with the first request. It has no public word for what was asked of its transport.
+        if getattr(getattr(transport, "_pool", None), "_http2", False) and find_spec("h2") is None:
+            raise ConfigurationError(needs_extra("HTTP/2", "http2"))
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -10,16 +10,17 @@ from urllib.parse import unquote_to_bytes
 import httpx
 
 from ..allowed_models import ModelNames
-from ..decision import Decision, Reason, deny
+from ..decision import Decision
 from ..errors import ConfigurationError, describe
+from ..nothing import NOTHING
 from ..observe.redaction import SENSITIVE_PARAMETERS
-from ..policy import NOTHING
+from ..principal import Principal
 from ..protocols.llm import ProviderName
 from ..protocols.llm.apis import Operation, below_version, model_fault
 from ..protocols.llm.body import renamed
 from ..protocols.llm.realtime import with_model
+from ..protocols.protocol import unusable
 from ..record import Record
-from ..request import Principal
 from ..secret import Secret
 from .endpoint import Endpoint, is_number
 from .forward import Refused
@@ -169,11 +170,4 @@ def _unsendable(secret: Secret) -> bool:
 
 def failed(detail: str) -> Decision:
     """The refusal for a provider that cannot be asked as it should be."""
-    return deny(
-        "upstream call failed",
-        status=502,
-        code="upstream_failure",
-        reason=Reason.UPSTREAM_FAILURE,
-        detail=detail,
-        policy="forward",
-    )
+    return unusable(detail, policy="forward")

@@ -16,7 +16,7 @@ import httpx
 from ..body import ClientGone
 from ..decision import Decision, Reason, deny
 from ..edge import NAME_BYTES
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, needs_extra
 from ..origin import canonical, host_of, is_loopback, origin_faults
 from ..record import Record
 from ..request import Request, Scope
@@ -62,7 +62,7 @@ class WebSockets:
             if not (endless or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)):
                 faults.append(f"{name} is more than 0")
         if find_spec("websockets") is None:
-            faults.append("websockets want the extra `websocket`: agentgate-asgi[websocket]")
+            faults.append(needs_extra("WebSockets", "websocket"))
         if faults:
             raise ConfigurationError(faults)
 

@@ -11,11 +11,11 @@ from typing import Final, Literal
 from ..audit.lines import dropped, read_line
 from ..audit.names import short
 from ..audit.sources import Told, blocks_of
+from ..call import Call
 from ..decision import Decision
 from ..errors import ConfigurationError
 from ..gate import Gate
 from ..proxy.gateway import Gateway
-from ..request import Call
 from .judging import Judge, Judgement, lets_through
 from .reading import OtherVersion, request_of
 from .recorded import Recorded

@@ -15,17 +15,19 @@ from ..allowed_models import AllowedModels
 from ..auth.api_key import APIKeyAuth
 from ..auth.identity import identity_headers
 from ..auth.jwt import JWTAuth
+from ..call import Call
 from ..decision import Decision, Reason, abstain, allow, deny
 from ..gate import Gate, gate_behind
 from ..policy import Authenticator, Authorizer, Combined, Shadow, ask
 from ..posture import Posture
+from ..principal import API_KEY, JWT, Principal
 from ..protocols.json_rpc import RPCFault
 from ..protocols.llm.apis import SEMCONV_NAMES
 from ..protocols.llm.protocol import LLM
 from ..protocols.mcp.protocol import MCP
 from ..protocols.protocol import Protocol, Reading
 from ..proxy.gateway import Gateway
-from ..request import API_KEY, JWT, Call, Principal, Request
+from ..request import Request
 from ..rules import CELRules
 from .recorded import BODY, CALL, CALLER, NotRecorded, Recorded, unknown_call
 

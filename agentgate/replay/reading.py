@@ -9,9 +9,11 @@ from urllib.parse import quote, unquote_to_bytes
 
 from agentgate import cel
 
+from ..call import Call
 from ..observe.redaction import REDACTED
 from ..observe.replay_fields import MAX_PART, NAMED, VARIABLES, VERSION
-from ..request import Call, Principal, Request, forwarded_for, routed
+from ..principal import Principal
+from ..request import Request, forwarded_for, routed
 from .recorded import Hidden, HiddenConnection, HiddenQuery, Known, Notes, Recorded, Stood, hidden
 
 _MAX_TIME: Final = 253_402_300_800  # the year 10000, where timestamps end

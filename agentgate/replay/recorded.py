@@ -9,8 +9,11 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from agentgate import cel
 
+from ..call import Call
 from ..decision import Decision, Reason, allow, deny
-from ..request import Call, Headers, Principal, Request
+from ..headers import Headers
+from ..principal import Principal
+from ..request import Request
 
 BODY: Final = "request.body"
 CALLER: Final = "the credential"

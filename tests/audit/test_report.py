@@ -31,7 +31,7 @@ def test_a_day(tmp_path: Path) -> None:
     assert said[0].endswith("access.log: 20,000 calls")
     assert said[1] == "2026-11-24 00:00:18 to 23:59:44 UTC"
     assert said[2].split() == ["refused", "547", "(2.7", "%)"]
-    assert "41 lines are missing: the gateway dropped them when its log was read too slowly." in said
+    assert "41 lines are missing: the gateway could not write them, or not in time." in said
     assert "2 lines are not of the access log, or damaged, and were passed over." in said
     rules = said[said.index("Refused, and by which rule") + 3 : said.index("Let through, but would have been refused")]
     drops = next(line for line in rules if "nobody drops tables" in line)
@@ -50,6 +50,17 @@ def test_it_fits(tmp_path: Path, columns: int) -> None:
     said = list(report(logs, columns))
     assert said[0] == "access.log and 30 more: 3,001 calls"
     assert max(map(len, said)) <= columns
+
+
+@pytest.mark.parametrize("columns", [1, 40, 100])
+def test_a_column_may_be_narrower_than_an_ellipsis(tmp_path: Path, columns: int) -> None:
+    """Few calls have short numbers: `in` with 1 token is two columns wide."""
+    lines = [
+        line("principal=a gen_ai.tool.name=t gen_ai.usage.input_tokens=1 gen_ai.usage.output_tokens=3 duration=1ms")
+    ]
+    heads, _, row = list(report(found(tmp_path, lines), columns))[-3:]
+    assert heads.split() == ["principal", "called", "calls", "in", "out", "p50", "p99"]
+    assert row.split() == ["a", "tool", "t", "1", "1", "3", "1ms", "1ms"]
 
 
 def test_columns_that_say_nothing_are_left_out(tmp_path: Path) -> None:

@@ -203,9 +203,3 @@ def test_nothing_is_sent_unless_it_is_said_where(variables: dict[str, str], monk
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert exporting(None)[0] == []
-
-
-def test_without_the_extra_it_is_said_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'agentgate-asgi\[otel\]'"):
-        exporting("http://localhost")

@@ -446,21 +446,6 @@ def test_with_a_store_a_limit_has_a_name() -> None:
         RateLimit(requests=1, per="day", store=RedisStore("redis://cache"))
 
 
-@pytest.mark.parametrize("missing", ["limits", "redis"])
-def test_without_the_extra(monkeypatch: Any, missing: str) -> None:
-    real = builtins.__import__
-
-    def importing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == missing and not (len(args) > 3 and args[3]):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", importing)
-    with pytest.raises(ConfigurationError) as caught:
-        RedisStore("redis://cache")
-    assert str(caught.value) == "counting in Redis needs the extra redis: pip install 'agentgate-asgi[redis]'"
-
-
 def test_limits_in_memory_need_no_extra(monkeypatch: Any) -> None:
     def importing(name: str, *args: Any, **kwargs: Any) -> Any:
         assert name.partition(".")[0] not in ("limits", "redis") or args[3]

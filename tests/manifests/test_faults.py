@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentgate.errors import ConfigurationError
+from agentgate.manifests import load_gateway
 
 from .manifest_files import KEY, OTHER_KEY, POLICY, ROUTE, SECRET, load
 
@@ -334,10 +335,8 @@ def test_every_fault_of_every_document_is_told_at_once(tmp_path: Path) -> None:
         edited(POLICY, ("name: keys", "name: nope"), ("Gateway, name: gw", "Gateway, name: nope")),
         "kind: Deployment\n",
         "- 1\n",
-        "a: b\na: c\n",
     )
     assert found == [
-        "document 6: line 28: a key given twice",
         R + "spec.rules[0].backendRefs[0].prot: unknown field",
         R + "spec.rules[0].backendRefs[0].port: required",
         S + "data.alice: not base64",
@@ -393,8 +392,6 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_are_none(tmp_path: Path, content: bytes | None, expected: str) -> None:
-    from agentgate.manifests import load_gateway
-
     path = tmp_path / "file.yaml"
     if content is None:
         path.mkdir()
@@ -402,4 +399,16 @@ def test_files_that_are_none(tmp_path: Path, content: bytes | None, expected: st
         path.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
         load_gateway([path])
-    assert caught.value.faults[0] == f"{path}: {expected}"
+    assert caught.value.faults == (f"{path}: {expected}",)
+
+
+@pytest.mark.parametrize("broken", [ROUTE, SECRET])
+def test_what_a_file_that_cannot_be_read_may_hold_is_not_missed(tmp_path: Path, broken: str) -> None:
+    """Its one fault is told, and none that would not be there without it."""
+    documents = [broken + "\n  bad: [" if text is broken else text for text in (ROUTE, SECRET, POLICY)]
+    paths = [tmp_path / f"{number}.yaml" for number in range(len(documents))]
+    for path, text in zip(paths, documents, strict=True):
+        path.write_text(text)
+    with pytest.raises(ConfigurationError, match="not valid YAML") as caught:
+        load_gateway(paths)
+    assert len(caught.value.faults) == 1

@@ -1,5 +1,6 @@
 """LogFile: lines reach the file that stands at the path, whatever is done to it, and nobody waits."""
 
+import errno
 import json
 import os
 import resource
@@ -147,6 +148,7 @@ def test_a_full_disk_costs_the_lines_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["2", "0"]
+    assert done.stderr == "the access log cannot be written (EFBIG): its lines are lost until it can\n"
     assert lines(path) == ["0123456789", "0123456789", "012", "dropped=2", "later"]
 
 
@@ -158,7 +160,7 @@ def test_a_notice_that_was_cut_off_is_said_again() -> None:
             self.written = [*written]
 
         def write(self, text: str) -> None:
-            raise Cut(self.written.pop(0))
+            raise Cut(self.written.pop(0), errno.ENOSPC)
 
         def flush(self) -> None:
             """Nothing is kept back."""

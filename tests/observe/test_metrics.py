@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -677,12 +676,6 @@ def test_two_never_share_a_value_and_a_registry_may_be_the_user_s_own() -> None:
     assert Metrics(registry).registry is registry
     assert "http_server_request_duration_seconds" in [metric.name for metric in registry.collect()]
     assert repr(Metrics(max_series=5)) == "Metrics(max_series=5)"
-
-
-def test_without_prometheus_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigurationError, match=r"agentgate-asgi\[prometheus\]"):
-        Metrics()
 
 
 def test_buckets_are_those_of_the_conventions() -> None:

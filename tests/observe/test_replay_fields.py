@@ -25,11 +25,12 @@ from agentgate import (
     deny,
     new_key,
 )
+from agentgate.call import Call
 from agentgate.observe.replay_fields import MAX_PART, MAX_REPLAY, VERSION, replay_fields
 from agentgate.record import Record
 from agentgate.replay.reading import request_of
 from agentgate.replay.recorded import NotRecorded
-from agentgate.request import Call, authenticated, called, routed
+from agentgate.request import authenticated, called, routed
 from agentgate.testing import Recorder, drive
 
 pytestmark = pytest.mark.anyio

@@ -24,12 +24,13 @@ from agentgate import (
     new_key,
     shadow,
 )
+from agentgate.call import Call
 from agentgate.context import READERS
 from agentgate.observe.fields import FIELDS, MAX_VALUE, fields
 from agentgate.observe.shaping import MAX_ADDED
 from agentgate.observe.variables import OF_RECORDS
 from agentgate.record import Record
-from agentgate.request import Call, authenticated, routed
+from agentgate.request import authenticated, routed
 from agentgate.testing import drive, http_scope
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from agentgate import A2A, ConfigurationError, Decision, Request
+from agentgate.call import Call
 from agentgate.protocols.protocol import Reading
-from agentgate.request import Call
 from agentgate.testing import http_scope
 
 HELLO = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import MCP, Authorizer, CELRules, Decision, Gate, Reason, Request, allow, shadow
+from agentgate.call import Call
 from agentgate.protocols.mcp.listing import Listing
 from agentgate.protocols.mcp.targets import Targets
 from agentgate.protocols.sse import Splitter
-from agentgate.request import Call
 from agentgate.testing import Recorder, drive, http_scope
 
 from .mcp_messages import Server, events, gated, message, modern, send

@@ -203,8 +203,8 @@ async def test_the_error_of_the_server_is_logged() -> None:
 
 
 def test_the_target_of_a_federated_call_is_logged() -> None:
+    from agentgate.call import Call
     from agentgate.protocols.mcp.protocol import details_of
-    from agentgate.request import Call
 
     assert details_of(Call("mcp", "tools/call", tool="add", target="maths"), None)["mcp.target"] == "maths"
 

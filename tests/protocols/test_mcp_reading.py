@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from agentgate import MCP, CELRules, Decision, Gate, Request
+from agentgate.call import Call
 from agentgate.protocols.protocol import Reading
-from agentgate.request import Call
 from agentgate.testing import Recorder
 
 from .mcp_messages import LEGACY, META, MODERN, VERSION_KEY, Server, encoded, error_of, gated, message, modern, send

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import MCP, CELRules, ConfigurationError, Gate, Reason
+from agentgate.call import Call
 from agentgate.protocols.json_rpc import RPCFault
 from agentgate.protocols.mcp.methods import Kind
 from agentgate.protocols.mcp.targets import Targets
 from agentgate.protocols.mcp.uris import is_uri
-from agentgate.request import Call
 from agentgate.testing import Recorder
 
 from .mcp_messages import Server, error_of, message, modern, send

@@ -21,9 +21,9 @@ from agentgate import (
     new_key,
     shadow,
 )
+from agentgate.call import Call
 from agentgate.protocols.protocol import AnswerRefused, May, Protocol, Reading, anything
 from agentgate.record import Record
-from agentgate.request import Call
 from agentgate.respond import Message, Send
 from agentgate.testing import Recorder, drive, http_scope
 

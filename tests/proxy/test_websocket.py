@@ -1,7 +1,6 @@
 """WebSockets that a backend does or does not forward, without a server: options, and refusals over raw ASGI."""
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -61,13 +60,6 @@ def test_all_faults_at_once() -> None:
     assert len(caught.value.faults) == 3
     with pytest.raises(TypeError, match="origins is a list"):
         WebSockets(origins="https://app.example")
-
-
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentgate.proxy.websocket.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"agentgate-asgi\[websocket\]"):
-        WebSockets()
-    assert importlib.util.find_spec("websockets") is not None
 
 
 @pytest.mark.parametrize("backend", [HTTPBackend, LLMBackend])

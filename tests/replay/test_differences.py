@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import MCP, CELRules, ConfigurationError, Gate
+from agentgate.call import Call
 from agentgate.observe.replay_fields import replay_fields
 from agentgate.record import Record
 from agentgate.replay import differences
 from agentgate.replay.differences import OTHERS, replay_files
 from agentgate.replay.reading import OtherVersion, request_of
 from agentgate.replay.report import document, report
-from agentgate.request import Call, Request
+from agentgate.request import Request
 from agentgate.testing import Recorder, replay
 
 from .logged import OPEN, gate, get, line, tool

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from agentgate import MCP, AllowedModels, CELRules, Gate, Request
+from agentgate.call import Call
 from agentgate.observe.replay_fields import replay_fields
 from agentgate.record import Record
 from agentgate.replay.judging import Judge
 from agentgate.replay.reading import request_of
 from agentgate.replay.recorded import NotRecorded, Recorded, unknown_call
-from agentgate.request import Call, routed
+from agentgate.request import routed
 from agentgate.strict_json import StrictJSONError
 from agentgate.testing import replay
 

@@ -10,10 +10,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from ...auth.location import RawHeaderList
-from ...decision import Reason, deny
 from ...record import Record
 from ...respond import Message, Send
-from ..protocol import AnswerRefused
+from ..protocol import AnswerRefused, unusable
 from ..sse import EventTooLarge, Splitter
 from .cards import MAX_BYTES, CardFault, Cards
 
@@ -50,16 +49,7 @@ def without_conditions(headers: RawHeaderList) -> RawHeaderList:
 
 def refused(detail: str) -> AnswerRefused:
     """502, and the log is told why."""
-    return AnswerRefused(
-        deny(
-            "upstream call failed",
-            status=502,
-            code="upstream_failure",
-            reason=Reason.UPSTREAM_FAILURE,
-            detail=detail,
-            policy="a2a",
-        )
-    )
+    return AnswerRefused(unusable(detail, policy="a2a"))
 
 
 class CardAnswer:

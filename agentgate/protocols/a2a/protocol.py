@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from ...auth.location import Place, Query, RawHeaderList
+from ...call import Call
 from ...decision import Decision
 from ...errors import ConfigurationError
 from ...record import Record
-from ...request import Call, Request, below_mount
+from ...request import Request, below_mount
 from ...respond import Send
 from ..json_rpc import INVALID_PARAMS, RPCFault, id_of, name_of, read_message, refuse_twins
 from ..protocol import May, Protocol, Reading

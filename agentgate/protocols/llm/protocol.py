@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from ...auth.location import RawHeaderList
+from ...call import Call
 from ...decision import Decision, Reason, deny
 from ...errors import ConfigurationError
 from ...record import Record
-from ...request import Call, Request
+from ...request import Request
 from ...respond import Message, Receive, Send
 from ...strict_json import StrictJSONError
-from ..protocol import AnswerRefused, May, Protocol, Reading
+from ..protocol import AnswerRefused, May, Protocol, Reading, unusable
 from .apis import DIALECTS, PROVIDERS, SEMCONV_NAMES, Dialect, Operation, ProviderName, model_fault, recognise
 from .body import Ambiguous, check_query, models, params, streaming
 from .errors import said
@@ -202,14 +203,7 @@ class _Listing(_Known):
         return filtering
 
     def _not_filtered(self, why: str) -> Decision:
-        decision = deny(
-            "upstream call failed",
-            status=502,
-            code="upstream_failure",
-            reason=Reason.UPSTREAM_FAILURE,
-            detail=f"the list of models cannot be filtered: {why}",
-            policy="llm",
-        )
+        decision = unusable(f"the list of models cannot be filtered: {why}", policy="llm")
         return said(decision, self._operation.dialect)
 
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...auth.location import RawHeaderList
-from ...decision import Reason, deny
+from ...call import Call
 from ...record import Record
-from ...request import Call
 from ...respond import Message, Send
-from ..protocol import AnswerRefused, May
+from ..protocol import AnswerRefused, May, unusable
 from ..sse import Event, EventTooLarge, Splitter
 from .listing import Listing
 from .sessions import Caller, Sessions, owner_of
@@ -223,13 +222,4 @@ def _written(message: Any) -> bytes:
 
 def refused(why: str) -> AnswerRefused:
     """For an answer that must not be passed on."""
-    return AnswerRefused(
-        deny(
-            "upstream call failed",
-            status=502,
-            code="upstream_failure",
-            reason=Reason.UPSTREAM_FAILURE,
-            detail=f"the answer cannot be filtered: {why}",
-            policy="mcp",
-        )
-    )
+    return AnswerRefused(unusable(f"the answer cannot be filtered: {why}", policy="mcp"))

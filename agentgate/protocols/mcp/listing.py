@@ -8,7 +8,7 @@ else in a message, and the order of what is left, stays.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from ...request import Call
+from ...call import Call
 from ..json_rpc import INTERNAL_ERROR, RPCFault, name_of
 from ..protocol import May
 from .methods import Kind, call_named

@@ -7,7 +7,7 @@ pass, as whatever it leads to will be judged. A method that is not in these tabl
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from ...request import Call
+from ...call import Call
 from ..json_rpc import INVALID_PARAMS, RPCFault, RPCMessage, name_of, refuse_twins
 from .uris import is_template, is_uri
 

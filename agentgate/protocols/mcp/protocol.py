@@ -9,10 +9,11 @@ from copy import copy
 from typing import Any, ClassVar, Final, Self
 
 from ...auth.location import RawHeaderList
+from ...call import Call
 from ...decision import Decision
 from ...policy import Authenticator
 from ...record import Record
-from ...request import Call, Request
+from ...request import Request
 from ...respond import Send
 from ...secret import Secret
 from ...strict_json import StrictJSONError

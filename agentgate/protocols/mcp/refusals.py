@@ -8,8 +8,9 @@ has there. A challenge (401, and 403 that asks for more scope) stays what it is:
 from dataclasses import replace
 from typing import Final
 
+from ...call import Call
 from ...decision import Decision, Reason, deny
-from ...request import Call, RawHeaders
+from ...headers import RawHeaders
 from ..json_rpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,

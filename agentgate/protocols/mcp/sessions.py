@@ -15,7 +15,7 @@ from typing import Final
 
 from ...auth.base64url import decode
 from ...errors import ConfigurationError
-from ...request import Principal
+from ...principal import Principal
 from ...secret import Secret
 
 MIN_KEY: Final = 32  # characters of a key that is given

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from ...call import Call
 from ...errors import ConfigurationError
-from ...request import Call
 from ..json_rpc import INVALID_PARAMS, RPCFault
 from .methods import Kind
 from .uris import is_template
