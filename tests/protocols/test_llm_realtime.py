@@ -8,7 +8,7 @@ import pytest
 from agentgate import LLM, CELRules, Decision, Gate, Reason, Record, Request
 from agentgate.protocols.llm.apis import Operation
 from agentgate.protocols.llm.body import Ambiguous
-from agentgate.protocols.llm.realtime import SessionWatch, models_of, with_model
+from agentgate.protocols.llm.realtime import MAX_PARTS, SessionWatch, models_of, with_model
 from agentgate.protocols.protocol import AnswerRefused, anything
 from agentgate.respond import Message
 from agentgate.testing import Recorder, drive, websocket_scope
@@ -144,6 +144,12 @@ def test_events_of_which_that_cannot_be_told(event: str | None, fault: str) -> N
 
 
 USAGE = {"input_tokens": 5, "output_tokens": 7, "input_token_details": {"cached_tokens": True, "audio_tokens": 3}}
+
+
+def test_an_event_may_be_long_but_not_of_many_parts() -> None:
+    assert models_of(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * MAX_PARTS * 2})) == []
+    with pytest.raises(Ambiguous, match="too many parts"):
+        models_of(json.dumps({"type": "session.update", "a": [[]] * MAX_PARTS}))
 
 
 def test_what_responses_take_is_added_up() -> None:

@@ -20,6 +20,10 @@ from .usage import MAX_LINE, Watch
 _OPENAI_PATH: Final = re.compile(r"(.*?)(/realtime)").fullmatch
 _AZURE_PATH: Final = re.compile(r".*?(/openai(/v1)?/realtime)").fullmatch
 
+MAX_PARTS: Final = 100_000
+"""Commas and brackets of an event, those in its texts included. Sound has none, however long it is; sixteen megabytes
+of them take seconds to read, in which nobody else is served."""
+
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9._~:/@-]+").fullmatch
 _CREDENTIALS: Final = frozenset({b"key", b"api_key", b"api-key", b"apikey"})  # which do not go on
 
@@ -95,6 +99,8 @@ def models_of(event: str | None) -> list[str]:
     """Every model that an event of the client names. Raises `Ambiguous`."""
     if event is None:
         raise Ambiguous("an event is no text")
+    if len(event) > MAX_PARTS and sum(map(event.count, ",[{")) > MAX_PARTS:
+        raise Ambiguous("an event has too many parts")
     try:
         whole = checked(loads(event.encode()), "an event", _NAMES)
     except (StrictJSONError, UnicodeEncodeError) as exc:
