@@ -42,7 +42,7 @@ SUBJECTS = {
         ),
         {
             "agentgate, bare": ("gateway", "agentgate"),
-            "agentgate, key + 3 rules + log": ("gateway_with_policies", "agentgate"),
+            "agentgate, key + 3 rules + log + metrics": ("gateway_with_policies", "prometheus_client"),
             "raw ASGI + aiohttp": ("raw_aiohttp", "aiohttp"),
             "Starlette + httpx2.AsyncClient": ("starlette_httpx2", "httpx2"),
             "Starlette + httpx.AsyncClient": ("starlette_httpx", "httpx"),

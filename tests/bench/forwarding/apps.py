@@ -28,8 +28,8 @@ def gateway() -> Any:
 
 
 def gateway_with_policies() -> Any:
-    """agentgate with an API key, three CEL rules and the access log in a file."""
-    from agentgate import APIKeyAuth, CELRules, HTTPBackend, Key, Route, StaticKeys, create_gateway
+    """agentgate with an API key, three CEL rules, metrics and the access log in a file."""
+    from agentgate import APIKeyAuth, CELRules, HTTPBackend, Key, Metrics, Route, StaticKeys, create_gateway
     from agentgate.observe.access_log import AccessLog
     from agentgate.observe.line_writer import LineWriter
 
@@ -41,7 +41,7 @@ def gateway_with_policies() -> Any:
     keys = StaticKeys([Key("bench", KEY, {"team": "bench"})])
     log = AccessLog(LineWriter(open(LOG, "a", encoding="utf-8")))  # noqa: SIM115  (for as long as the process runs)
     return create_gateway(
-        Route("/", HTTPBackend(UPSTREAM)), authenticate=[APIKeyAuth(keys)], authorize=[rules], observe=[log]
+        Route("/", HTTPBackend(UPSTREAM)), authenticate=[APIKeyAuth(keys)], authorize=[rules], observe=[log, Metrics()]
     )
 
 
