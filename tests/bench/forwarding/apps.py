@@ -36,7 +36,7 @@ def gateway_with_policies() -> Any:
     rules = CELRules(
         allow={"readers": 'request.method == "GET" && apiKey.team == "bench"'},
         deny={"no admin": 'request.path.startsWith("/admin")'},
-        require={"a client": 'request.headers["user-agent"] != "curl"'},
+        require={"no long paths": "size(request.path) < 200"},
     )
     keys = StaticKeys([Key("bench", KEY, {"team": "bench"})])
     log = AccessLog(LineWriter(open(LOG, "a", encoding="utf-8")))  # noqa: SIM115  (for as long as the process runs)

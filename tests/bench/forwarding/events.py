@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -15,8 +16,7 @@ class Events(asyncio.Protocol):
     """HTTP/1.1 as far as a load generator needs it: a request is over with its empty line."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
         self.seen = b""
 
     def data_received(self, data: bytes) -> None:
