@@ -23,7 +23,7 @@ from .client import Client
 from .connection import address
 from .exchange import ResponseStream
 from .headers import NOT_SENT, BadResponse, RawHeaderList, checked_response_headers, request_headers, response_headers
-from .messages import UpstreamRequest, origin_of, raw_headers
+from .messages import UpstreamRequest, is_as_read, origin_of, raw_headers
 from .timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Forward:
                 if not 200 <= response.status_code <= 599:
                     raise BadResponse("not a final status")
                 raw = raw_headers(response)
-                headers = checked_response_headers(raw) if ours else response_headers(raw)
+                as_read = ours and is_as_read(response)
+                headers = checked_response_headers(raw) if as_read else response_headers(raw)
             except BadResponse as exc:
                 record.attempts[-1].error = str(exc)
                 await self._refuse(_failed(exc), record, scope, send)

@@ -92,6 +92,12 @@ class UpstreamResponse(httpx.Response):
             await self.stream.aclose()  # type: ignore[union-attr]  # it is an asynchronous one
 
 
+def is_as_read(response: httpx.Response) -> bool:
+    """Whether its headers are those that were read from the upstream: nobody on the way has as much as looked at them,
+    as who looks may change them."""
+    return type(response) is UpstreamResponse and "headers" not in response.__dict__
+
+
 def raw_headers(message: httpx.Request | httpx.Response) -> RawHeaders:
     """Its headers as they are on the wire."""
     if isinstance(message, UpstreamRequest | UpstreamResponse) and "headers" not in message.__dict__:

@@ -26,6 +26,7 @@ from agentgate import (
 )
 from agentgate.attempt import Attempt
 from agentgate.auth.location import BEARER, Location
+from agentgate.proxy.upstream import PoolTransport
 from agentgate.record import Record
 from agentgate.respond import ASGIApp, Message
 from agentgate.testing import Exchange, Recorder, drive, http_scope, websocket_scope
@@ -717,3 +718,56 @@ async def test_nobody_watches_when_it_is_over() -> None:
         await client.call(app)
         await settle()
     assert asyncio.all_tasks() == before
+
+
+class Meddling(httpx.AsyncBaseTransport):
+    """A pool's answers, to which something has been done on the way."""
+
+    def __init__(self, meddle: Callable[[httpx.Response], None]) -> None:
+        self.pool = PoolTransport()
+        self.meddle = meddle
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.pool.handle_async_request(request)
+        self.meddle(response)
+        return response
+
+    async def aclose(self) -> None:
+        await self.pool.aclose()
+
+
+def _set(name: str, value: str) -> Callable[[httpx.Response], None]:
+    return lambda response: response.headers.update({name: value})
+
+
+def _replaced(response: httpx.Response) -> None:
+    response.headers = httpx.Headers([(b"Content-Length", b"2"), (b"Content-Length", b"3")])
+
+
+MEDDLING: dict[str, tuple[Callable[[httpx.Response], None], int, dict[str, str]]] = {
+    "nothing": (lambda response: None, 200, {"content-length": "2"}),
+    "a look": (lambda response: response.headers.get("x") and None, 200, {"content-length": "2"}),
+    "another header": (_set("X-A", "1"), 200, {"content-length": "2", "x-a": "1"}),
+    "one of the connection's": (_set("Connection", "content-length"), 200, {}),
+    "one that splits the head": (_set("X-A", "1\r\nset-cookie: b"), 502, {}),
+    "one that is no token": (_set("X A", "1"), 502, {}),
+    "all of them": (_replaced, 502, {}),
+}
+
+
+@pytest.mark.parametrize(("meddle", "status", "headers"), MEDDLING.values(), ids=MEDDLING)
+async def test_headers_that_somebody_may_have_changed_are_looked_at(
+    meddle: Callable[[httpx.Response], None], status: int, headers: dict[str, str]
+) -> None:
+    """What the pool has read is believed only as the pool has read it: a transport around it may do what it likes."""
+    transport = Meddling(meddle)
+    async with serving(answering(OK)) as server:
+        app, _ = behind(transport, server.origin)
+        exchange = await drive(app, http_scope())
+        await transport.aclose()
+    assert exchange.status == status
+    if status == 200:
+        assert exchange.headers == headers
+    else:
+        assert exchange.text == "upstream call failed"
+        assert "set-cookie" not in exchange.headers
