@@ -34,7 +34,6 @@ ERROR_TYPE: Final = "error.type"
 RPC_STATUS: Final = "rpc.response.status_code"
 
 JSONRPC_ID: Final = "jsonrpc.request.id"
-MCP_METHOD: Final = "mcp.method.name"
 MCP_VERSION: Final = "mcp.protocol.version"
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
 GEN_AI_MODEL: Final = "gen_ai.request.model"

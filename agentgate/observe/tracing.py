@@ -31,6 +31,7 @@ from .trace_context import (
 
 _BAGGAGE = frozenset({BAGGAGE})
 _OURS = frozenset({TRACEPARENT, TRACESTATE})
+_ALL = _OURS | _BAGGAGE
 
 
 class _Traced:
@@ -128,7 +129,7 @@ class Tracing(Observer):
         span = self._tracer.start_span(attempt_name(record), token.context, SpanKind.CLIENT, attributes)
         token.attempt = span, len(record.details)
         ours = [(name.encode(), value.encode()) for name, value in headers_for(span.get_span_context()).items()]
-        attempt.change_headers(_OURS | _BAGGAGE if token.drops_baggage else _OURS, ours)
+        attempt.change_headers(_ALL if token.drops_baggage else _OURS, ours)
 
     def forwarded(self, token: _Traced, record: Record, attempt: Attempt) -> None:
         if token.attempt is None:

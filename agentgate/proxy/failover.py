@@ -16,7 +16,7 @@ from .endpoint import Endpoint, Health, in_turn
 from .messages import UpstreamRequest, raw_headers
 from .retry import LOST, UNSENT, Budget, Retry, retry_after
 
-ATTEMPT: Final = b"x-retry-attempt"  # agentgateway's: the how-manieth repetition this is; not on the first request
+ATTEMPT: Final = "x-retry-attempt"  # agentgateway's: the how-manieth repetition this is; not on the first request
 
 
 class Failover(httpx.AsyncBaseTransport):
@@ -51,7 +51,7 @@ class Failover(httpx.AsyncBaseTransport):
             sent = await self.addressed(request, endpoint)
             if number:
                 record.details["retry.attempt"] = number
-                sent.headers["x-retry-attempt"] = str(number)
+                sent.headers[ATTEMPT] = str(number)
             outcome: httpx.Response | Exception
             after = None
             try:
